@@ -1,0 +1,42 @@
+"""What the networks are built from, so that another host can drive weights and attention.
+
+By default plain torch. The ComfyUI nodes hand in ComfyUI's layers, attention and casting, and with
+them its weight dtypes, offload and LoRA.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor
+from torch.nn import functional
+
+
+def sdpa(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+    """Softmax attention on (B, L, heads * head_dim) tensors, by torch's fused kernels."""
+    q, k, v = (rearrange(x, "b l (n d) -> b n l d", n=heads) for x in (q, k, v))
+    out = functional.scaled_dot_product_attention(q, k, v)
+    return rearrange(out, "b n l d -> b l (n d)")
+
+
+def cast(parameter: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A raw parameter as the compute dtype on the compute device."""
+    return parameter.to(device=device, dtype=dtype)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Layers (a namespace like `torch.nn`), attention, the cast of raw parameters, and the dtype
+    that a network computes in (its inputs are brought to it)."""
+
+    operations: Any = torch.nn
+    attention: Callable[[Tensor, Tensor, Tensor, int], Tensor] = sdpa
+    cast: Callable[[Tensor, torch.dtype, torch.device], Tensor] = cast
+    dtype: torch.dtype = torch.float32
+
+
+TORCH = Backend()

@@ -1,0 +1,29 @@
+"""What can be wrong with a user's input, one class per kind.
+
+Every message is one sentence that says what is wrong, where, and what would be right. All derive
+from `FlashHeadError`, a `ValueError`, so a caller can catch the lot without hiding a bug.
+"""
+
+
+class FlashHeadError(ValueError):
+    """Bad input, found before any model runs."""
+
+
+class CheckpointError(FlashHeadError):
+    """A checkpoint file that is missing, truncated, foreign or of the wrong shape."""
+
+
+class AudioError(FlashHeadError):
+    """Audio that is empty, not finite, unreadable or of an impossible shape or rate."""
+
+
+class PortraitError(FlashHeadError):
+    """A portrait that cannot be read or has the wrong shape, range or number of images."""
+
+
+class SizeError(FlashHeadError):
+    """A frame size that the checkpoint's strides cannot make."""
+
+
+class NonFiniteError(FlashHeadError):
+    """Frames that came out as NaN or infinity: the dtype is too narrow for these weights."""

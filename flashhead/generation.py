@@ -1,0 +1,117 @@
+"""A portrait and a clip of speech to chunks of frames."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .audio_context import CACHE_SECONDS, context_windows
+from .audio_source import AudioSource, TensorAudio, speech_blocks
+from .checkpoint import Bundle
+from .config import SAMPLES_PER_FRAME, ChunkGeometry, frame_count
+from .errors import AudioError
+from .live import LiveStream, OnChunkStep
+from .portrait import Portrait, load_portrait
+from .resample import speech_length
+from .settings import Settings
+from .stream import Chunk
+
+AUDIO_MODES = ("stream", "once")
+
+
+def generate(
+    bundle: Bundle,
+    portrait: Portrait,
+    waveform: Tensor | np.ndarray | AudioSource,
+    sample_rate: int | None = None,
+    *,
+    size: tuple[int, int] = (512, 512),
+    seed: int = 42,
+    steps: int = 4,
+    shift: float = 5.0,
+    color_match: float = 1.0,
+    audio_mode: str = "stream",
+    cache_seconds: float = CACHE_SECONDS,
+    on_step: OnChunkStep | None = None,
+) -> Iterator[Chunk]:
+    """Make a portrait speak, chunk by chunk.
+
+    Input is checked at once; the work is done as the iterator is walked. One chunk is held at a
+    time, and the waveform is resampled as it is needed.
+
+    Args:
+        bundle: a loaded checkpoint.
+        portrait: path, PIL image or (H, W, 3) tensor in [0, 1]; cropped to cover the size.
+        waveform: (N,) or (channels, N), any rate; or an `AudioSource`, such as a file.
+        sample_rate: of a waveform tensor, in Hz.
+        size: (height, width) in pixels, multiples of the checkpoint's strides.
+        seed: 0 to 2^64 - 1. The same seed and input on the same device give the same frames.
+        steps: sampling steps; 2 and 4 are the distilled schedules.
+        shift: of the timesteps.
+        color_match: strength of the colour matching, 0 (off) to 1.
+        audio_mode: "stream" hears the audio as it comes, with a cache of the past; "once" encodes
+            the clip whole (memory grows with its length).
+        cache_seconds: the past that stream mode hears.
+        on_step: called with (chunk, steps done, steps); may raise to stop.
+
+    Returns:
+        An iterator of `Chunk`, with max(1, round(seconds x 25)) frames in all.
+
+    Raises:
+        FlashHeadError: bad input, before any work; or frames that are not finite, at their chunk.
+    """
+    settings = Settings(size, seed, steps, shift, color_match, cache_seconds)
+    bundle.geometry.check_size(size)
+    if audio_mode not in AUDIO_MODES:
+        raise AudioError(
+            f"Unknown audio mode '{audio_mode}'; expected one of {', '.join(AUDIO_MODES)}."
+        )
+    picture = load_portrait(portrait)
+    source = waveform
+    if isinstance(waveform, Tensor | np.ndarray):
+        if sample_rate is None:
+            raise AudioError("A waveform came without its sample_rate in Hz.")
+        source = TensorAudio(waveform, sample_rate)
+
+    def run() -> Iterator[Chunk]:
+        live = LiveStream(bundle, picture, settings, on_step)
+        renders = (_stream if audio_mode == "stream" else _once)(live, source)
+        total, start = frame_count(source.samples, source.sample_rate), 0
+        while start < total:
+            chunk = Chunk(next(renders), live.state.index - 1, start).head(total - start)
+            start += len(chunk.frames)
+            yield chunk
+            del chunk  # not held while the next one is made
+
+    return run()
+
+
+def _stream(live: LiveStream, source: AudioSource) -> Iterator[Tensor]:
+    for samples in speech_blocks(source, live.geometry.new_samples):
+        yield live.advance(samples)
+
+
+def once_samples(geometry: ChunkGeometry, samples: int) -> int:
+    """16 kHz samples that a clip is padded to in once mode: a chunk and whole slices."""
+    first = geometry.frames * SAMPLES_PER_FRAME
+    slices = math.ceil(max(0, samples - first) / geometry.new_samples)
+    return first + slices * geometry.new_samples
+
+
+def _once(live: LiveStream, source: AudioSource) -> Iterator[Tensor]:
+    geometry = live.geometry
+    samples = speech_length(source.samples, source.sample_rate)
+    speech = torch.cat(list(speech_blocks(source, geometry.new_samples)))[:samples]
+    padded = torch.zeros(once_samples(geometry, samples))
+    padded[: len(speech)] = speech
+    with torch.no_grad():
+        features = live.bundle.audio_encoder.encode(padded.to(live.bundle.device)[None])
+    start, skip = 0, 0
+    while start + geometry.frames <= features.shape[1]:
+        windows = context_windows(features, start, geometry.frames)
+        yield live.render(windows)[skip:]
+        start, skip = start + geometry.new_frames, geometry.motion_frames

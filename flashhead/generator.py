@@ -1,0 +1,228 @@
+"""The diffusion transformer: noisy latents, reference latents, audio -> velocity (DESIGN §1.2).
+
+What does not depend on the noisy latents is computed apart and handed in: modulations and rotary
+table once a run, cross-attention keys and values once a chunk. The module holds weights only.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from .audio_projection import AudioProjection
+from .backend import TORCH, Backend
+from .config import GeneratorConfig
+from .rotary import rotary_table, rotate
+
+
+@dataclass(frozen=True)
+class TimeCondition:
+    """Modulations for N timesteps, the scales already 1 + scale.
+
+    blocks: (N, layers, 6, dim), in the order shift, scale, gate for attention, then for the FFN;
+    head: (N, 2, dim), shift and scale.
+    """
+
+    blocks: Tensor
+    head: Tensor
+
+    def __getitem__(self, index: slice) -> TimeCondition:
+        return TimeCondition(self.blocks[index], self.head[index])
+
+
+@dataclass(frozen=True)
+class AudioCondition:
+    """Keys and values of each block's cross-attention: (layers) pairs of (B*T, tokens, dim)."""
+
+    keys_values: tuple[tuple[Tensor, Tensor], ...]
+
+
+def timestep_embedding(timestep: Tensor, dim: int) -> Tensor:
+    """Cosines, then sines, of t * 10000^(-i / half): (N,) -> (N, dim) float32."""
+    # MPS has no float64; there the angle's error is 6e-5 rad at worst.
+    wide = torch.float32 if timestep.device.type == "mps" else torch.float64
+    half = dim // 2
+    exponents = torch.arange(half, dtype=wide, device=timestep.device) / half
+    angles = torch.outer(timestep.to(wide), 10_000.0**-exponents)
+    return torch.cat([angles.cos(), angles.sin()], dim=1).float()
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, config: GeneratorConfig, backend: Backend):
+        super().__init__()
+        ops, dim = backend.operations, config.dim
+        self.heads = config.num_heads
+        self.attention = backend.attention
+        self.q, self.k, self.v, self.o = (ops.Linear(dim, dim) for _ in range(4))
+        self.norm_q = ops.RMSNorm(dim, eps=config.eps)
+        self.norm_k = ops.RMSNorm(dim, eps=config.eps)
+
+    def forward(self, x: Tensor, rotary: Tensor) -> Tensor:
+        q = rotate(self.norm_q(self.q(x)), rotary, self.heads)
+        k = rotate(self.norm_k(self.k(x)), rotary, self.heads)
+        return self.o(self.attention(q, k, self.v(x), self.heads))
+
+
+class CrossAttention(nn.Module):
+    def __init__(self, config: GeneratorConfig, backend: Backend):
+        super().__init__()
+        ops, dim = backend.operations, config.dim
+        self.heads = config.num_heads
+        self.attention = backend.attention
+        self.q, self.k, self.v, self.o = (ops.Linear(dim, dim) for _ in range(4))
+        self.norm_q = ops.RMSNorm(dim, eps=config.eps)
+        self.norm_k = ops.RMSNorm(dim, eps=config.eps)
+
+    def keys_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
+        return self.norm_k(self.k(context)), self.v(context)
+
+    def forward(self, x: Tensor, keys_values: tuple[Tensor, Tensor]) -> Tensor:
+        return self.o(self.attention(self.norm_q(self.q(x)), *keys_values, self.heads))
+
+
+class Block(nn.Module):
+    def __init__(self, config: GeneratorConfig, backend: Backend):
+        super().__init__()
+        ops, dim = backend.operations, config.dim
+        self.norm1 = ops.LayerNorm(dim, eps=config.eps, elementwise_affine=False)
+        self.self_attn = SelfAttention(config, backend)
+        self.norm3 = ops.LayerNorm(dim, eps=config.eps)
+        self.cross_attn = CrossAttention(config, backend)
+        self.norm2 = ops.LayerNorm(dim, eps=config.eps, elementwise_affine=False)
+        self.ffn = nn.Sequential(
+            ops.Linear(dim, config.ffn_dim),
+            nn.GELU(approximate="tanh"),
+            ops.Linear(config.ffn_dim, dim),
+        )
+        self.modulation = nn.Parameter(torch.empty(1, 6, dim))
+
+    def forward(
+        self, x: Tensor, modulation: Tensor, keys_values: tuple[Tensor, Tensor], rotary: Tensor
+    ) -> Tensor:
+        """x (B, T*h*w, dim), modulation (B, 6, 1, dim), rotary (2, T*h*w, head_dim // 2)."""
+        shift1, scale1, gate1, shift2, scale2, gate2 = modulation.unbind(1)
+        x = torch.addcmul(
+            x, self.self_attn(torch.addcmul(shift1, self.norm1(x), scale1), rotary), gate1
+        )
+        # A latent frame's tokens see that frame's audio tokens only: frames go to the batch.
+        frames = keys_values[0].shape[0] // x.shape[0]
+        query = rearrange(self.norm3(x), "b (t l) c -> (b t) l c", t=frames)
+        attended = self.cross_attn(query, keys_values)
+        x = x + rearrange(attended, "(b t) l c -> b (t l) c", t=frames)
+        return torch.addcmul(x, self.ffn(torch.addcmul(shift2, self.norm2(x), scale2)), gate2)
+
+
+class Head(nn.Module):
+    def __init__(self, config: GeneratorConfig, backend: Backend):
+        super().__init__()
+        ops = backend.operations
+        self.norm = ops.LayerNorm(config.dim, eps=config.eps, elementwise_affine=False)
+        self.head = ops.Linear(config.dim, config.out_dim * math.prod(config.patch_size))
+        self.modulation = nn.Parameter(torch.empty(1, 2, config.dim))
+
+    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
+        """x (B, T*h*w, dim), modulation (B, 2, 1, dim)."""
+        shift, scale = modulation.unbind(1)
+        return self.head(torch.addcmul(shift, self.norm(x), scale))
+
+
+class Generator(nn.Module):
+    """Velocity of flow matching from latents, one timestep a sample, and audio."""
+
+    def __init__(self, config: GeneratorConfig, backend: Backend = TORCH):
+        super().__init__()
+        self.config = config
+        self.backend = backend
+        ops, dim = backend.operations, config.dim
+        self.patch_embedding = ops.Conv3d(
+            config.in_dim, dim, kernel_size=config.patch_size, stride=config.patch_size
+        )
+        self.time_embedding = nn.Sequential(
+            ops.Linear(config.freq_dim, dim), nn.SiLU(), ops.Linear(dim, dim)
+        )
+        self.time_projection = nn.Sequential(nn.SiLU(), ops.Linear(dim, 6 * dim))
+        self.audio_proj = AudioProjection(config, backend)
+        self.blocks = nn.ModuleList(Block(config, backend) for _ in range(config.num_layers))
+        self.head = Head(config, backend)
+
+    def embed_timesteps(self, timesteps: Tensor) -> TimeCondition:
+        """Modulations for timesteps (N,) in 0..1000, on their device."""
+        dtype = self.backend.dtype
+        if dtype == torch.bfloat16:
+            timesteps = timesteps.to(dtype)  # the weights were distilled with t rounded so
+        device = timesteps.device
+        sinusoid = timestep_embedding(timesteps, self.config.freq_dim).to(dtype)
+        embedded = self.time_embedding(sinusoid)
+        projected = self.time_projection(embedded).unflatten(1, (1, 6, -1))
+        own = torch.cat([self.backend.cast(b.modulation, dtype, device) for b in self.blocks])
+        blocks = own + projected
+        blocks[:, :, 1::3] += 1
+        head = self.backend.cast(self.head.modulation, dtype, device) + embedded.unsqueeze(1)
+        head[:, 1] += 1
+        return TimeCondition(blocks, head)
+
+    def embed_audio(self, audio: Tensor) -> AudioCondition:
+        """Cross-attention keys and values for audio (B, frames, window, layers, channels)."""
+        context = self.audio_proj(audio.to(self.backend.dtype)).flatten(0, 1)
+        return AudioCondition(tuple(b.cross_attn.keys_values(context) for b in self.blocks))
+
+    def rotary(self, latents: Tensor) -> Tensor:
+        """Rotary table for latents (B, C, T, h, w), on their device."""
+        patch = self.config.patch_size
+        t, h, w = (n // p for n, p in zip(latents.shape[2:], patch, strict=True))
+        return rotary_table((t, h, w), self.config.head_dim, latents.device)
+
+    def denoise(
+        self,
+        x: Tensor,
+        reference: Tensor,
+        time: TimeCondition,
+        audio: AudioCondition,
+        rotary: Tensor,
+    ) -> Tensor:
+        """Velocity (B, C, T, h, w) of noisy latents, given everything computed beforehand."""
+        x = torch.cat([x, reference], dim=1).to(self.backend.dtype)
+        x = self.patch_embedding(x)
+        _, _, t, h, w = x.shape
+        x = rearrange(x, "b c t h w -> b (t h w) c")
+        blocks = time.blocks.unsqueeze(3)
+        for index, (block, keys_values) in enumerate(
+            zip(self.blocks, audio.keys_values, strict=True)
+        ):
+            x = block(x, blocks[:, index], keys_values, rotary)
+        x = self.head(x, time.head.unsqueeze(2))
+        pt, ph, pw = self.config.patch_size
+        return rearrange(
+            x,
+            "b (t h w) (pt ph pw c) -> b c (t pt) (h ph) (w pw)",
+            t=t,
+            h=h,
+            w=w,
+            pt=pt,
+            ph=ph,
+            pw=pw,
+        )
+
+    def forward(self, x: Tensor, timestep: Tensor, audio: Tensor, reference: Tensor) -> Tensor:
+        """One velocity prediction.
+
+        Args:
+            x: noisy latents (B, C, T, h, w).
+            timestep: (B,) in 0..1000.
+            audio: feature windows (B, frames, window, layers, channels).
+            reference: the portrait's latents (B, C, T, h, w).
+
+        Returns:
+            Velocity (B, C, T, h, w), in the compute dtype.
+        """
+        return self.denoise(
+            x,
+            reference,
+            self.embed_timesteps(timestep.expand(x.shape[0])),
+            self.embed_audio(audio),
+            self.rotary(x),
+        )

@@ -1,0 +1,121 @@
+"""Push interface for live audio: feed samples as they come, get chunks as they fill."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from .checkpoint import Bundle
+from .config import SAMPLE_RATE, frame_count
+from .errors import AudioError
+from .portrait import Portrait, prepare_portrait
+from .sampling import plan_sampling
+from .settings import Settings
+from .state import StreamState, encode_portrait, start_stream
+from .stream import Chunk, check_finite, decode_chunk, hear_chunk, sample_chunk
+
+OnChunkStep = Callable[[int, int, int], None]
+
+
+class LiveStream:
+    """One portrait that speaks what it is fed.
+
+    All that changes is `state`, a frozen `StreamState`: keep it to resume or redo, set it to go
+    back. The bundle is only read, so any number of streams can share one.
+
+    Args:
+        bundle: a loaded checkpoint.
+        portrait: path, PIL image or (H, W, 3) tensor in [0, 1].
+        settings: size, seed, steps and so on.
+        on_step: called with (chunk, steps done, steps) after each sampling step; may raise to
+            stop, which leaves the state as it was before the chunk.
+
+    Raises:
+        FlashHeadError: a portrait or size that cannot be used.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        portrait: Portrait,
+        settings: Settings | None = None,
+        on_step: OnChunkStep | None = None,
+    ):
+        self.bundle = bundle
+        self.settings = settings or Settings()
+        self.geometry = bundle.geometry
+        self.on_step = on_step
+        self.geometry.check_size(self.settings.size)
+        condition = encode_portrait(
+            bundle.vae,
+            self.geometry,
+            prepare_portrait(portrait, self.settings.size),
+            bundle.device,
+        )
+        self.state = start_stream(condition, self.settings.seed, self.settings.cache_seconds)
+        self._plan = plan_sampling(
+            bundle.generator, condition.latents, self.settings.steps, self.settings.shift
+        )
+        self._pending = torch.empty(0)
+        self._heard = 0
+        self._shown = 0
+
+    def advance(self, samples: Tensor) -> Tensor:
+        """One chunk from exactly `geometry.new_samples` samples: its new frames (n, H, W, 3)."""
+        windows, state = hear_chunk(self.bundle.audio_encoder, self.geometry, samples, self.state)
+        return self.render(windows, state)[self.geometry.motion_frames :]
+
+    def render(self, windows: Tensor, state: StreamState | None = None) -> Tensor:
+        """One chunk from audio context (1, frames, 5, layers, channels): all its frames."""
+        state = state or self.state
+        index = state.index
+
+        def step(done: int, steps: int) -> None:
+            if self.on_step is not None:
+                self.on_step(index, done, steps)
+
+        latents, state = sample_chunk(self.bundle.generator, self._plan, windows, state, step)
+        frames, state = decode_chunk(
+            self.bundle.vae, self.geometry, latents, state, self.settings.color_match
+        )
+        check_finite(frames, state, self.bundle)
+        self.state = state
+        return frames[0]
+
+    def push(self, samples: Tensor) -> Iterator[Chunk]:
+        """Feed mono samples (n,) at 16 kHz, any number of them; yields the chunks they fill.
+
+        The samples are taken at once; the chunks are made as the iterator is walked.
+        """
+        if samples.ndim != 1 or not bool(torch.isfinite(samples).all()):
+            raise AudioError(
+                f"Live audio of shape {tuple(samples.shape)} was pushed; expected finite mono "
+                "samples (n,) at 16 kHz."
+            )
+        self._pending = torch.cat([self._pending, samples.float().cpu()])
+        self._heard += samples.shape[0]
+        return self._chunks()
+
+    def finish(self) -> Iterator[Chunk]:
+        """The rest, filled up with silence and cut to round(seconds x 25) frames in all."""
+        if not self._heard:
+            return
+        total = frame_count(self._heard, SAMPLE_RATE)
+        yield from self._chunks()
+        if self._shown < total:
+            missing = self.geometry.new_samples - self._pending.shape[0]
+            self._pending = torch.cat([self._pending, torch.zeros(missing)])
+            yield from self._chunks(total)
+
+    def _chunks(self, total: int | None = None) -> Iterator[Chunk]:
+        size = self.geometry.new_samples
+        while self._pending.shape[0] >= size:
+            samples, self._pending = self._pending[:size], self._pending[size:]
+            frames = self.advance(samples)
+            chunk = Chunk(frames, self.state.index - 1, self._shown)
+            if total is not None:
+                chunk = chunk.head(total - self._shown)
+            self._shown += len(chunk.frames)
+            yield chunk

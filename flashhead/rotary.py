@@ -1,0 +1,38 @@
+"""3-D rotary position embedding in real arithmetic (DESIGN §1.2, step 4)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+THETA = 10_000.0
+
+
+def rotary_table(grid: tuple[int, int, int], head_dim: int, device: torch.device) -> Tensor:
+    """Cosine and sine of every token's angles.
+
+    Tokens are in (t h w) order. Of a head's `head_dim // 2` rotated pairs, c // 3 follow the
+    height, c // 3 the width and the rest the time, each with its own frequencies.
+
+    Returns (2, t*h*w, head_dim // 2) float32: cosines, sines.
+    """
+    pairs = head_dim // 2
+    split = (pairs - 2 * (pairs // 3), pairs // 3, pairs // 3)
+    axes = []
+    for axis, (length, count) in enumerate(zip(grid, split, strict=True)):
+        # float64 on the CPU: the angles reach hundreds of radians, and the table is built once.
+        exponents = torch.arange(count, dtype=torch.float64) / count
+        angles = torch.outer(torch.arange(length, dtype=torch.float64), THETA**-exponents)
+        shape = [1, 1, 1, count]
+        shape[axis] = length
+        axes.append(angles.view(shape).expand(*grid, count))
+    angles = torch.cat(axes, dim=-1).flatten(0, 2)
+    return torch.stack([angles.cos(), angles.sin()]).to(device=device, dtype=torch.float32)
+
+
+def rotate(x: Tensor, table: Tensor, heads: int) -> Tensor:
+    """Turn each head's consecutive pairs of `x` (B, L, heads * head_dim) by the table's angles."""
+    even, odd = x.float().unflatten(-1, (heads, -1, 2)).unbind(-1)
+    cos, sin = table.unsqueeze(-2)
+    rotated = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)
+    return rotated.flatten(-3).to(x.dtype)

@@ -1,0 +1,70 @@
+"""Everything that a stream carries from chunk to chunk, frozen (DESIGN §3.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .audio_context import CACHE_SECONDS, AudioContextCache
+from .color import ColorTarget, color_target
+from .config import ChunkGeometry
+from .errors import PortraitError
+from .vae import VAE
+
+
+@dataclass(frozen=True)
+class PortraitCondition:
+    """What the model knows of a portrait: latents (B, C, T, h, w) and the colours to keep."""
+
+    latents: Tensor
+    color: ColorTarget
+
+
+@dataclass(frozen=True)
+class StreamState:
+    """One value in, a new one out; nothing in it is ever written to.
+
+    portrait: what is animated. motion: latents (B, C, m, h, w) of the last frames. audio: the
+    last seconds heard. rng: each session's CPU generator state. index: chunks done.
+    """
+
+    portrait: PortraitCondition
+    motion: Tensor
+    audio: AudioContextCache
+    rng: tuple[Tensor, ...]
+    index: int = 0
+
+
+@torch.no_grad()
+def encode_portrait(
+    vae: VAE, geometry: ChunkGeometry, portrait: Tensor, device: torch.device | str
+) -> PortraitCondition:
+    """Portrait (3, H, W) or (B, 3, H, W) in [-1, 1] -> its condition, on the device."""
+    still = portrait.to(device)
+    still = (still if still.ndim == 4 else still.unsqueeze(0)).unsqueeze(2)
+    geometry.check_size((still.shape[3], still.shape[4]))
+    latents = vae.encode(still.expand(-1, -1, geometry.frames, -1, -1))
+    return PortraitCondition(latents, color_target(still))
+
+
+def start_stream(
+    portrait: PortraitCondition,
+    seeds: int | tuple[int, ...] = 42,
+    cache_seconds: float = CACHE_SECONDS,
+) -> StreamState:
+    """The state before the first chunk: silence heard, motion from the portrait's first latent.
+
+    `seeds` holds one seed for each portrait of the batch (an int serves for one).
+    """
+    batch, device = portrait.latents.shape[0], portrait.latents.device
+    seeds = (seeds,) if isinstance(seeds, int) else tuple(seeds)
+    if len(seeds) != batch:
+        raise PortraitError(f"{batch} portraits came with {len(seeds)} seeds; give one seed each.")
+    return StreamState(
+        portrait=portrait,
+        motion=portrait.latents[:, :, :1],
+        audio=AudioContextCache.silent(batch, cache_seconds, device),
+        rng=tuple(torch.Generator().manual_seed(seed).get_state() for seed in seeds),
+    )

@@ -1,0 +1,112 @@
+"""The loop: a chunk of audio in, a chunk of frames and the next state out (DESIGN §1.5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from .audio_encoder import AudioEncoder
+from .checkpoint import Bundle
+from .color import match_color
+from .config import ChunkGeometry
+from .errors import NonFiniteError
+from .generator import Generator
+from .sampling import OnStep, SamplingPlan, draw_noise, sample_latents
+from .state import StreamState
+from .vae import VAE
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """New frames of a stream.
+
+    frames: (n, H, W, 3) float32 in [0, 1], on the computing device. index: number of the chunk,
+    from 0. start: number of its first frame in the video.
+    """
+
+    frames: Tensor
+    index: int
+    start: int
+
+    def head(self, count: int) -> Chunk:
+        """The chunk's first `count` frames."""
+        return replace(self, frames=self.frames[:count])
+
+
+@torch.no_grad()
+def hear_chunk(
+    encoder: AudioEncoder, geometry: ChunkGeometry, samples: Tensor, state: StreamState
+) -> tuple[Tensor, StreamState]:
+    """Push a chunk's new samples, (N,) or (B, N) at 16 kHz, and encode what is now in the cache.
+
+    Returns the audio context of the chunk's frames, (B, frames, 5, layers, channels), and the
+    state that has heard it.
+    """
+    state = replace(state, audio=state.audio.push(samples))
+    return state.audio.windows(encoder, geometry.frames), state
+
+
+@torch.no_grad()
+def sample_chunk(
+    generator: Generator,
+    plan: SamplingPlan,
+    windows: Tensor,
+    state: StreamState,
+    on_step: OnStep | None = None,
+) -> tuple[Tensor, StreamState]:
+    """Latents (B, C, T, h, w) of the next chunk, and the state with its noise drawn.
+
+    `windows` are the audio context of the chunk's frames (B, frames, 5, layers, channels).
+    """
+    reference = state.portrait.latents
+    noise, rng = draw_noise(state.rng, plan.steps + 1, tuple(reference.shape[1:]))
+    if reference.device.type == "cuda":
+        noise = noise.pin_memory()
+    latents = sample_latents(
+        generator,
+        plan,
+        generator.embed_audio(windows),
+        reference,
+        state.motion,
+        noise.to(reference.device, non_blocking=True),
+        on_step,
+    )
+    return latents, replace(state, rng=rng)
+
+
+@torch.no_grad()
+def decode_chunk(
+    vae: VAE,
+    geometry: ChunkGeometry,
+    latents: Tensor,
+    state: StreamState,
+    color_strength: float = 1.0,
+) -> tuple[Tensor, StreamState]:
+    """All frames of a chunk, and the state that the next chunk starts from.
+
+    Returns (B, frames, H, W, 3) float32 in [0, 1]; the first `geometry.motion_frames` of them
+    repeat the chunk before. Matching is skipped at strength 0.
+    """
+    video = match_color(vae.decode(latents), state.portrait.color, color_strength)
+    motion = vae.encode(video[:, :, -geometry.motion_frames :])
+    frames = ((video + 1) / 2).clamp(0, 1).permute(0, 2, 3, 4, 1)
+    return frames, replace(state, motion=motion, index=state.index + 1)
+
+
+def check_finite(frames: Tensor, state: StreamState, bundle: Bundle) -> None:
+    """Raise `NonFiniteError` if a chunk's frames or motion latents hold NaN or infinity.
+
+    Waits for the device, so it belongs at the end of a chunk.
+    """
+    if bool(torch.isfinite(frames).all() & torch.isfinite(state.motion).all()):
+        return
+    advice = {
+        torch.float16: "try bfloat16 or float32",
+        torch.bfloat16: "try float32",
+    }.get(bundle.dtype, "the weights seem damaged: download them again")
+    raise NonFiniteError(
+        f"Chunk {state.index - 1} came out as NaN or infinity in "
+        f"{str(bundle.dtype).removeprefix('torch.')}; {advice}."
+    )

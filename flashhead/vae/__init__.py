@@ -1,0 +1,20 @@
+"""Video autoencoders, one file a family, behind one protocol."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+
+class VAE(Protocol):
+    """What the stream needs of an autoencoder."""
+
+    latent_channels: int
+    stride: tuple[int, int, int]
+
+    def encode(self, video: Tensor) -> Tensor:
+        """Video (B, 3, T, H, W) in [-1, 1] -> normalised latents (B, C, t, h, w) float32."""
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Normalised latents (B, C, t, h, w) -> video (B, 3, T, H, W), about [-1, 1]."""
