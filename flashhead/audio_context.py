@@ -30,19 +30,17 @@ def context_windows(features: Tensor, start: int, count: int) -> Tensor:
 class AudioContextCache:
     """The last seconds of audio, (B, N) at 16 kHz. Pushing gives a new cache.
 
-    It starts as silence. The whole of it is encoded for every chunk, so that features have the
-    same amount of past whether a chunk is the first or the thousandth.
+    It lives on the CPU and starts as silence. The whole of it is encoded for every chunk, so that
+    features have the same amount of past whether a chunk is the first or the thousandth.
     """
 
     samples: Tensor
 
     @classmethod
-    def silent(
-        cls, batch: int = 1, seconds: float = CACHE_SECONDS, device: torch.device | str = "cpu"
-    ) -> AudioContextCache:
+    def silent(cls, batch: int = 1, seconds: float = CACHE_SECONDS) -> AudioContextCache:
         """A cache of silence; `seconds` is rounded to whole frames (1/25 s)."""
         frames = round(seconds * FPS)
-        return cls(torch.zeros(batch, frames * SAMPLES_PER_FRAME, device=device))
+        return cls(torch.zeros(batch, frames * SAMPLES_PER_FRAME))
 
     @property
     def seconds(self) -> float:

@@ -144,6 +144,7 @@ class AudioEncoder(nn.Module):
     def __init__(self, config: AudioEncoderConfig, backend: Backend = TORCH):
         super().__init__()
         self.config = config
+        self.backend = backend
         self.feature_extractor = FeatureExtractor(config, backend)
         self.feature_projection = FeatureProjection(config, backend)
         self.encoder = Transformer(config, backend)
@@ -159,7 +160,7 @@ class AudioEncoder(nn.Module):
 
         Args:
             waveform: (N,) or (B, N) at 16 kHz, any level: each clip is brought to zero mean and
-                unit variance over its whole length. Computed on the waveform's device.
+                unit variance over its whole length.
             frames: how many feature frames; by default int(N * 25 / 16000).
 
         Returns:
@@ -170,7 +171,8 @@ class AudioEncoder(nn.Module):
         """
         if waveform.ndim not in (1, 2):
             raise AudioError(
-                f"The audio encoder was given shape {tuple(waveform.shape)}; expected (N,) or (B, N)."
+                f"The encoder was given a waveform of shape {tuple(waveform.shape)}; "
+                "expected (N,) or (B, N)."
             )
         samples = waveform.shape[-1]
         if frames is None:
@@ -180,7 +182,7 @@ class AudioEncoder(nn.Module):
                 f"The audio has {samples} samples at 16 kHz; the encoder needs at least "
                 f"{max(SAMPLE_RATE // FPS, self.config.receptive_field)}."
             )
-        batch = waveform.reshape(-1, samples).float()
+        batch = self.backend.place(waveform.reshape(-1, samples))
         variance, mean = torch.var_mean(batch, dim=1, keepdim=True, correction=0)
         features = self((batch - mean) * torch.rsqrt(variance + 1e-7), frames)
         return features if waveform.ndim == 2 else features[0]

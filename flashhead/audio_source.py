@@ -162,8 +162,9 @@ def _checked_rate(sample_rate: int) -> int:
 def _check_finite(blocks: Iterable[torch.Tensor], name: str, sample_rate: int) -> None:
     start = 0
     for block in blocks:
-        if not block.isfinite().all():
-            second = (start + int((~block.isfinite()).any(0).nonzero()[0])) / sample_rate
+        finite = np.isfinite(block.numpy()).all(0)
+        if not finite.all():
+            second = (start + int(finite.argmin())) / sample_rate
             raise AudioError(
                 f"{name} holds NaN or infinity at {second:.2f} s; every sample must be finite"
             )
@@ -225,27 +226,34 @@ def _planes(frames: Iterator[av.AudioFrame]) -> Iterator[torch.Tensor]:
     Some files change format on the way (joined mp3s, broadcast recordings); the odd parts are
     converted.
     """
-    home = None
-    layout = None
+    home: tuple[int, av.AudioLayout] | None = None
     converter: av.AudioResampler | None = None
-    foreign = None
+    converting = None
     for frame in frames:
-        key = (frame.sample_rate, frame.layout.nb_channels)
         if home is None:
-            home, layout = key, frame.layout
-        if foreign not in (None, (*key, frame.format.name)):
+            home = frame.sample_rate, frame.layout
+        kind = (frame.sample_rate, frame.layout.name, frame.format.name)
+        if converter is not None and kind != converting:
             yield from _converted(converter, None)
-            converter = foreign = None
-        if key == home:
+            converter = None
+        if _readable(frame) and (frame.sample_rate, frame.layout.nb_channels) == (
+            home[0],
+            home[1].nb_channels,
+        ):
             yield _plane(frame)
             continue
         if converter is None:
-            foreign = (*key, frame.format.name)
-            converter = av.AudioResampler(format="fltp", layout=layout, rate=home[0])
+            converting = kind
+            converter = av.AudioResampler(format="flt", layout=home[1], rate=home[0])
         frame.pts = None  # samples follow one another, whatever the joined clocks say
         yield from _converted(converter, frame)
     if converter is not None:
         yield from _converted(converter, None)
+
+
+def _readable(frame: av.AudioFrame) -> bool:
+    # PyAV (18.1) counts one plane too many from eight on, and crashes reading it.
+    return not frame.format.is_planar or frame.layout.nb_channels < 8
 
 
 def _converted(converter: av.AudioResampler, frame: av.AudioFrame | None) -> Iterator[torch.Tensor]:

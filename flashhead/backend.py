@@ -30,13 +30,18 @@ def cast(parameter: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
 
 @dataclass(frozen=True)
 class Backend:
-    """Layers (a namespace like `torch.nn`), attention, the cast of raw parameters, and the dtype
-    that a network computes in (its inputs are brought to it)."""
+    """Layers (a namespace like `torch.nn`), attention, the cast of raw parameters, and where and in
+    what dtype a network computes: its inputs are brought there (device None: where they are)."""
 
     operations: Any = torch.nn
     attention: Callable[[Tensor, Tensor, Tensor, int], Tensor] = sdpa
     cast: Callable[[Tensor, torch.dtype, torch.device], Tensor] = cast
     dtype: torch.dtype = torch.float32
+    device: torch.device | None = None
+
+    def place(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """An input, brought to the computing device and dtype (or to another dtype)."""
+        return x.to(device=self.device or x.device, dtype=dtype or self.dtype)
 
 
 TORCH = Backend()

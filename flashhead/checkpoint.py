@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ from .generator import Generator
 from .vae import VAE
 from .vae.ltx import LTXVAE
 from .vae.ltx_layouts import convert_original, is_original
-from .weights import WeightFile, build, check_shapes, fill, read_config
+from .weights import WeightFile, assemble, read_config
 
 GENERATOR_FOLDERS = {"lite": "Model_Lite", "pro": "Model_Pro", "pretrained": "teacher"}
 VAE_FOLDERS = {"lite": "VAE_LTX", "pro": "VAE_Wan", "pretrained": "VAE_Wan"}
@@ -34,13 +35,17 @@ _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 @dataclass(frozen=True)
 class Bundle:
-    """Everything that one variant needs: three networks, and where they compute."""
+    """Everything that one variant needs: three networks."""
 
     variant: str
     generator: Generator
     vae: VAE
     audio_encoder: AudioEncoder
-    device: torch.device
+
+    @property
+    def device(self) -> torch.device:
+        """Where the generator computes."""
+        return self.generator.backend.device or torch.device("cpu")
 
     @property
     def geometry(self) -> ChunkGeometry:
@@ -131,9 +136,15 @@ def load_generator(
     file = WeightFile(folder / WEIGHTS)
     config_path = folder / "config.json"
     config = GeneratorConfig.from_checkpoint(read_config(config_path), file.shapes, str(file.path))
-    network = build(lambda: Generator(config, backend))
-    check_shapes(network, file.shapes, str(file.path))
-    return fill(network, ((k, file[k]) for k in file.shapes), device=device, dtype=dtype)
+    return assemble(
+        partial(Generator, config),
+        backend,
+        file.shapes,
+        ((key, file[key]) for key in file.shapes),
+        str(file.path),
+        device=device,
+        dtype=dtype,
+    )
 
 
 def load_ltx_vae(
@@ -148,13 +159,15 @@ def load_ltx_vae(
         folder = path if path.is_dir() else path.parent
         config = LTXVAEConfig.from_diffusers(read_config(folder / "config.json"), where)
         renames = {key: key for key in file.shapes}
-    network = build(lambda: LTXVAE(config, backend))
-    check_shapes(network, {new: file.shapes[old] for old, new in renames.items()}, where)
-    tensors = ((new, file[old]) for old, new in renames.items())
-    fill(network, tensors, device=device, dtype=dtype)
-    for name in ("latents_mean", "latents_std"):
-        setattr(network, name, getattr(network, name).float())
-    return network
+    return assemble(
+        partial(LTXVAE, config),
+        backend,
+        {new: file.shapes[old] for old, new in renames.items()},
+        ((new, file[old]) for old, new in renames.items()),
+        where,
+        device=device,
+        dtype=dtype,
+    )
 
 
 _POSITION = "encoder.pos_conv_embed.conv."
@@ -181,8 +194,6 @@ def load_audio_encoder(
     )
     if norm is not None:
         shapes[_POSITION + "weight"] = shapes[_POSITION + norm[1]]
-    network = build(lambda: AudioEncoder(config, replace(backend, dtype=torch.float32)))
-    check_shapes(network, shapes, where)
 
     def tensors() -> Iterator[tuple[str, Tensor]]:
         for new, old in names.items():
@@ -192,7 +203,15 @@ def load_audio_encoder(
             length = torch.linalg.vector_norm(direction, dim=(0, 1), keepdim=True)
             yield _POSITION + "weight", direction * (scale / length)
 
-    return fill(network, tensors(), device=device, dtype=torch.float32)
+    return assemble(
+        partial(AudioEncoder, config),
+        replace(backend, dtype=torch.float32),
+        shapes,
+        tensors(),
+        where,
+        device=device,
+        dtype=torch.float32,
+    )
 
 
 _VAE_LOADERS: dict[str, Callable[..., VAE]] = {"VAE_LTX": load_ltx_vae}
@@ -222,14 +241,13 @@ def load_bundle(
         )
     layout = find_layout(path, variant)
     device = torch.device(device)
-    backend = Backend(dtype=dtype)
+    backend = Backend(dtype=dtype, device=device)
     load_vae = _VAE_LOADERS[layout.vae.name]
     bundle = Bundle(
         variant=layout.variant,
         generator=load_generator(layout.generator, device=device, dtype=dtype, backend=backend),
         vae=load_vae(layout.vae, device=device, dtype=dtype, backend=backend),
-        audio_encoder=load_audio_encoder(layout.audio_encoder, device=device),
-        device=device,
+        audio_encoder=load_audio_encoder(layout.audio_encoder, device=device, backend=backend),
     )
     check_family(bundle.generator.config, bundle.vae)
     return bundle

@@ -23,6 +23,12 @@ from .stream import Chunk
 AUDIO_MODES = ("stream", "once")
 
 
+def chunk_count(geometry: ChunkGeometry, frames: int, audio_mode: str) -> int:
+    """Chunks that a clip of `frames` frames takes; once mode keeps the whole first chunk."""
+    first = geometry.frames if audio_mode == "once" else geometry.new_frames
+    return 1 + math.ceil(max(0, frames - first) / geometry.new_frames)
+
+
 def generate(
     bundle: Bundle,
     portrait: Portrait,
@@ -72,8 +78,8 @@ def generate(
         )
     picture = load_portrait(portrait)
     source = waveform
-    if isinstance(waveform, Tensor | np.ndarray):
-        if sample_rate is None:
+    if not hasattr(waveform, "blocks"):
+        if sample_rate is None and isinstance(waveform, Tensor | np.ndarray):
             raise AudioError("A waveform came without its sample_rate in Hz.")
         source = TensorAudio(waveform, sample_rate)
 
@@ -109,7 +115,7 @@ def _once(live: LiveStream, source: AudioSource) -> Iterator[Tensor]:
     padded = torch.zeros(once_samples(geometry, samples))
     padded[: len(speech)] = speech
     with torch.no_grad():
-        features = live.bundle.audio_encoder.encode(padded.to(live.bundle.device)[None])
+        features = live.bundle.audio_encoder.encode(padded[None])
     start, skip = 0, 0
     while start + geometry.frames <= features.shape[1]:
         windows = context_windows(features, start, geometry.frames)

@@ -150,8 +150,9 @@ class Generator(nn.Module):
         self.head = Head(config, backend)
 
     def embed_timesteps(self, timesteps: Tensor) -> TimeCondition:
-        """Modulations for timesteps (N,) in 0..1000, on their device."""
+        """Modulations for timesteps (N,) in 0..1000."""
         dtype = self.backend.dtype
+        timesteps = self.backend.place(timesteps, torch.float32)
         if dtype == torch.bfloat16:
             timesteps = timesteps.to(dtype)  # the weights were distilled with t rounded so
         device = timesteps.device
@@ -167,14 +168,14 @@ class Generator(nn.Module):
 
     def embed_audio(self, audio: Tensor) -> AudioCondition:
         """Cross-attention keys and values for audio (B, frames, window, layers, channels)."""
-        context = self.audio_proj(audio.to(self.backend.dtype)).flatten(0, 1)
+        context = self.audio_proj(self.backend.place(audio)).flatten(0, 1)
         return AudioCondition(tuple(b.cross_attn.keys_values(context) for b in self.blocks))
 
     def rotary(self, latents: Tensor) -> Tensor:
-        """Rotary table for latents (B, C, T, h, w), on their device."""
+        """Rotary table for latents (B, C, T, h, w)."""
         patch = self.config.patch_size
         t, h, w = (n // p for n, p in zip(latents.shape[2:], patch, strict=True))
-        return rotary_table((t, h, w), self.config.head_dim, latents.device)
+        return rotary_table((t, h, w), self.config.head_dim, self.backend.device or latents.device)
 
     def denoise(
         self,
@@ -185,8 +186,8 @@ class Generator(nn.Module):
         rotary: Tensor,
     ) -> Tensor:
         """Velocity (B, C, T, h, w) of noisy latents, given everything computed beforehand."""
-        x = torch.cat([x, reference], dim=1).to(self.backend.dtype)
-        x = self.patch_embedding(x)
+        place = self.backend.place
+        x = self.patch_embedding(torch.cat([place(x), place(reference)], dim=1))
         _, _, t, h, w = x.shape
         x = rearrange(x, "b c t h w -> b (t h w) c")
         blocks = time.blocks.unsqueeze(3)

@@ -52,7 +52,6 @@ class LiveStream:
             bundle.vae,
             self.geometry,
             prepare_portrait(portrait, self.settings.size),
-            bundle.device,
         )
         self.state = start_stream(condition, self.settings.seed, self.settings.cache_seconds)
         self._plan = plan_sampling(
@@ -103,7 +102,7 @@ class LiveStream:
         if not self._heard:
             return
         total = frame_count(self._heard, SAMPLE_RATE)
-        yield from self._chunks()
+        yield from self._chunks(total)
         if self._shown < total:
             missing = self.geometry.new_samples - self._pending.shape[0]
             self._pending = torch.cat([self._pending, torch.zeros(missing)])
@@ -112,8 +111,8 @@ class LiveStream:
     def _chunks(self, total: int | None = None) -> Iterator[Chunk]:
         size = self.geometry.new_samples
         while self._pending.shape[0] >= size:
-            samples, self._pending = self._pending[:size], self._pending[size:]
-            frames = self.advance(samples)
+            frames = self.advance(self._pending[:size])
+            self._pending = self._pending[size:]  # kept until then: a chunk that fails can be redone
             chunk = Chunk(frames, self.state.index - 1, self._shown)
             if total is not None:
                 chunk = chunk.head(total - self._shown)

@@ -31,7 +31,12 @@ def load_portrait(portrait: Portrait) -> Image.Image:
             with Image.open(path) as opened:
                 opened.load()
                 return _from_image(opened, str(path))
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        except (
+            UnidentifiedImageError,
+            Image.DecompressionBombError,
+            OSError,
+            SyntaxError,
+        ) as error:
             raise PortraitError(
                 f"The portrait {path} is not a readable picture: {error}."
             ) from error
@@ -50,6 +55,8 @@ def _from_image(image: Image.Image, where: str) -> Image.Image:
             raise PortraitError(
                 f"{where} has transparent pixels; put it on a background first (an RGB picture)."
             )
+    if image.mode.startswith("I;16"):  # Pillow would cut 16-bit grey off at 255: white
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return ImageOps.exif_transpose(image).convert("RGB")
 
 

@@ -31,7 +31,7 @@ class SamplingPlan:
 def plan_sampling(
     generator: Generator, reference: Tensor, steps: int = 4, shift: float = 5.0
 ) -> SamplingPlan:
-    """Prepare a run on latents like `reference` (B, C, T, h, w), on their device."""
+    """Prepare a run on latents like `reference` (B, C, T, h, w)."""
     schedule = timesteps(steps, shift)
     return SamplingPlan(
         sigmas=tuple((schedule / TRAIN_TIMESTEPS).tolist()),

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .errors import FlashHeadError
+
 TRAIN_TIMESTEPS = 1000
 _DISTILLED = {2: (1000, 500), 4: (1000, 750, 500, 250)}
 
@@ -17,12 +19,14 @@ def timesteps(steps: int, shift: float = 5.0) -> Tensor:
     to 1. All are shifted on t/1000: t' = shift * t / (1 + (shift - 1) * t).
 
     Raises:
-        ValueError: steps below 1, or a shift that is not positive.
+        FlashHeadError: steps that are not a whole number of at least 1, or a shift that is not positive.
     """
-    if steps < 1:
-        raise ValueError(f"{steps} sampling steps were asked for; at least 1 is needed.")
+    if not isinstance(steps, int) or steps < 1:
+        raise FlashHeadError(
+            f"{steps} sampling steps were asked for; expected a whole number, at least 1."
+        )
     if not 0 < shift < float("inf"):
-        raise ValueError(f"The timestep shift is {shift}; it must be a positive number.")
+        raise FlashHeadError(f"The timestep shift is {shift}; it must be a positive number.")
     even = np.linspace(TRAIN_TIMESTEPS, 1, steps, dtype=np.float32)
     raw = torch.tensor([*_DISTILLED.get(steps, even), 0.0], dtype=torch.float32) / TRAIN_TIMESTEPS
     return shift * raw / (1 + (shift - 1) * raw) * TRAIN_TIMESTEPS

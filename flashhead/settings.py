@@ -41,8 +41,10 @@ class Settings:
             raise FlashHeadError(
                 f"The colour matching strength is {self.color_match}; expected 0 to 1."
             )
-        if not 0 <= self.seed < 2**64:
-            raise FlashHeadError(f"The seed is {self.seed}; expected 0 to 2^64 - 1.")
+        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**64:
+            raise FlashHeadError(
+                f"The seed is {self.seed}; expected a whole number, 0 to 2^64 - 1."
+            )
         shortest = CHUNK_FRAMES / FPS
         if not shortest <= self.cache_seconds <= LONGEST_CACHE:
             raise FlashHeadError(

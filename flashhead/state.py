@@ -38,15 +38,12 @@ class StreamState:
 
 
 @torch.no_grad()
-def encode_portrait(
-    vae: VAE, geometry: ChunkGeometry, portrait: Tensor, device: torch.device | str
-) -> PortraitCondition:
-    """Portrait (3, H, W) or (B, 3, H, W) in [-1, 1] -> its condition, on the device."""
-    still = portrait.to(device)
-    still = (still if still.ndim == 4 else still.unsqueeze(0)).unsqueeze(2)
+def encode_portrait(vae: VAE, geometry: ChunkGeometry, portrait: Tensor) -> PortraitCondition:
+    """Portrait (3, H, W) or (B, 3, H, W) in [-1, 1] -> its condition, where the VAE computes."""
+    still = (portrait if portrait.ndim == 4 else portrait.unsqueeze(0)).unsqueeze(2)
     geometry.check_size((still.shape[3], still.shape[4]))
     latents = vae.encode(still.expand(-1, -1, geometry.frames, -1, -1))
-    return PortraitCondition(latents, color_target(still))
+    return PortraitCondition(latents, color_target(still.to(latents.device)))
 
 
 def start_stream(
@@ -58,13 +55,13 @@ def start_stream(
 
     `seeds` holds one seed for each portrait of the batch (an int serves for one).
     """
-    batch, device = portrait.latents.shape[0], portrait.latents.device
+    batch = portrait.latents.shape[0]
     seeds = (seeds,) if isinstance(seeds, int) else tuple(seeds)
     if len(seeds) != batch:
         raise PortraitError(f"{batch} portraits came with {len(seeds)} seeds; give one seed each.")
     return StreamState(
         portrait=portrait,
         motion=portrait.latents[:, :, :1],
-        audio=AudioContextCache.silent(batch, cache_seconds, device),
+        audio=AudioContextCache.silent(batch, cache_seconds),
         rng=tuple(torch.Generator().manual_seed(seed).get_state() for seed in seeds),
     )

@@ -28,7 +28,7 @@ _CONVERT_AT_ONCE = 16  # frames, bounds what the conversion to YUV holds
 
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 _AAC_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
-_AAC_BITS_PER_CHANNEL = 96_000
+_AAC_BITS_PER_CHANNEL = 128_000
 _AAC_BITS_PER_SAMPLE = 6  # the format's ceiling, which low rates reach first
 
 
@@ -81,8 +81,8 @@ class VideoWriter:
     def __enter__(self) -> VideoWriter:
         self.frames = 0
         self._partial = self.path.with_name(f".{self.path.stem}.partial.mp4")
-        # Fragments of a second, so that a killed process loses no more; the header waits for the
-        # first one because only then are the encoders' delays known.
+        # Fragments of a second, so that a killed process loses little more; the header waits for
+        # the first one because only then are the encoders' delays known.
         self._container = av.open(
             str(self._partial),
             "w",
@@ -213,9 +213,9 @@ class _AudioTrack:
             return
         if self._mix:
             samples = samples.mean(0, keepdims=True)
-        frame = av.AudioFrame.from_ndarray(
-            np.ascontiguousarray(samples), format="fltp", layout=self._layout
-        )
+        # Interleaved, because PyAV (18.1) cannot fill eight planes.
+        interleaved = np.ascontiguousarray(samples.T).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(interleaved, format="flt", layout=self._layout)
         frame.sample_rate = self._rate
         frame.pts, frame.time_base = self._given, Fraction(1, self._rate)
         self._given += samples.shape[1]

@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from .backend import TORCH, Backend
 from .errors import CheckpointError
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -56,7 +57,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def build(make: Callable[[], Module]) -> Module:
-    """Make a network without memory for its weights (on the meta device), ready for `fill`."""
+    """Make a network without memory for its weights, on the meta device."""
     with torch.device("meta"):
         return make().eval().requires_grad_(False)
 
@@ -76,26 +77,32 @@ def check_shapes(network: nn.Module, shapes: Mapping[str, tuple[int, ...]], wher
             )
 
 
-def fill(
-    network: Module,
+def assemble(
+    make: Callable[[Backend], Module],
+    backend: Backend,
+    shapes: Mapping[str, tuple[int, ...]],
     tensors: Iterable[tuple[str, Tensor]],
+    where: str,
     *,
     device: torch.device | str,
     dtype: torch.dtype | None,
 ) -> Module:
-    """Put tensors into a network one by one, so that only one is held twice.
+    """Make a network on a backend and fill it, after checking a file's shapes against it.
 
-    `dtype` None keeps each tensor's stored dtype. Returns the network.
+    Tensors are placed one by one, so that only one is held twice. `dtype` None keeps each
+    parameter's stored dtype; buffers always keep theirs. Raises `CheckpointError` (see
+    `check_shapes`) before any is read.
     """
-    wanted = network.state_dict().keys()
+    # A host's layers may not have made their weights yet, so the keys are plain torch's.
+    plain = build(lambda: make(TORCH))
+    check_shapes(plain, shapes, where)
+    parameters, wanted = dict(plain.named_parameters()), plain.state_dict()
+    network = build(lambda: make(backend))
     for key, tensor in tensors:
-        if key not in wanted:
-            continue
-        placed = tensor.to(device=device, dtype=dtype or tensor.dtype)
-        owner, _, leaf = key.rpartition(".")
-        module = network.get_submodule(owner)
-        if leaf in dict(module.named_parameters(recurse=False)):
-            setattr(module, leaf, nn.Parameter(placed, requires_grad=False))
-        else:
-            setattr(module, leaf, placed)
+        if key in wanted:
+            placed = tensor.to(device)
+            if key in parameters:
+                placed = nn.Parameter(placed.to(dtype or placed.dtype), requires_grad=False)
+            owner, _, leaf = key.rpartition(".")
+            setattr(network.get_submodule(owner), leaf, placed)
     return network

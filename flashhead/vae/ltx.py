@@ -257,7 +257,7 @@ class LTXVAE(nn.Module):
             )
         patch = self.config.patch_size
         patches = rearrange(
-            video.to(self.backend.dtype),
+            self.backend.place(video),
             "b c t (h ph) (w pw) -> b (c pw ph) t h w",
             ph=patch,
             pw=patch,
@@ -271,7 +271,8 @@ class LTXVAE(nn.Module):
 
         The video is nominally in [-1, 1], not clamped, in the compute dtype.
         """
+        latents = self.backend.place(latents, torch.float32)
         mean, std = self._statistics(latents)
-        video = self.decoder((latents.float() * std + mean).to(self.backend.dtype))
+        video = self.decoder((latents * std + mean).to(self.backend.dtype))
         patch = self.config.patch_size
         return rearrange(video, "b (c pw ph) t h w -> b c t (h ph) (w pw)", ph=patch, pw=patch)

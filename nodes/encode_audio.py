@@ -1,0 +1,63 @@
+"""Encode Audio: AUDIO and how it is to be heard -> FLASHHEAD_AUDIO."""
+
+from comfy_api.latest import io
+
+from ..flashhead.audio_source import TensorAudio
+from ..flashhead.config import CHUNK_FRAMES, FPS
+from ..flashhead.errors import AudioError
+from ..flashhead.generation import AUDIO_MODES
+from ..flashhead.settings import LONGEST_CACHE
+from .types import AudioEncoderType, SpokenAudio, SpokenAudioType
+
+
+class EncodeAudio(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FlashHeadEncodeAudio",
+            display_name="FlashHead Encode Audio",
+            category="FlashHead",
+            description=(
+                "Prepares speech for the FlashHead Sampler, any sample rate and length. The video "
+                "gets 25 frames for each second of it."
+            ),
+            inputs=[
+                AudioEncoderType.Input("audio_encoder", tooltip="From FlashHead Load Checkpoint."),
+                io.Audio.Input(
+                    "audio", tooltip="Speech; several channels are mixed to one for the model."
+                ),
+                io.Combo.Input(
+                    "mode",
+                    options=list(AUDIO_MODES),
+                    default=AUDIO_MODES[0],
+                    tooltip="stream: each chunk hears the past few seconds, memory stays flat "
+                    "however long the audio. once: the clip is heard whole, for short clips.",
+                ),
+                io.Float.Input(
+                    "cache_seconds",
+                    default=8.0,
+                    min=CHUNK_FRAMES / FPS,
+                    max=LONGEST_CACHE,
+                    step=0.04,
+                    tooltip="How much of the past a chunk hears in stream mode, in seconds. The "
+                    "model was trained with 8.",
+                ),
+            ],
+            outputs=[
+                SpokenAudioType.Output(display_name="audio", tooltip="For the FlashHead Sampler."),
+                io.Int.Output(
+                    display_name="frame_count", tooltip="Frames of the video, at 25 a second."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, audio_encoder, audio, mode: str, cache_seconds: float) -> io.NodeOutput:
+        waveform = audio["waveform"]
+        if waveform.shape[0] != 1:
+            raise AudioError(
+                f"The audio is a batch of {waveform.shape[0]} clips; give one clip at a time."
+            )
+        source = TensorAudio(waveform[0], audio["sample_rate"])
+        spoken = SpokenAudio(source, audio_encoder, mode, cache_seconds)
+        return io.NodeOutput(spoken, spoken.frames)

@@ -1,0 +1,61 @@
+"""Load Checkpoint: a published folder -> MODEL, VAE and audio encoder."""
+
+import torch
+from comfy_api.latest import io
+
+from ..flashhead.checkpoint import check_family, find_layout
+from .models import load_encoder, load_model, load_vae
+from .paths import checkpoint_names, find_checkpoint
+from .types import AudioEncoderType
+
+_DTYPES = {
+    "default": None,
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
+
+
+class LoadCheckpoint(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FlashHeadLoadCheckpoint",
+            display_name="FlashHead Load Checkpoint",
+            category="FlashHead",
+            description=(
+                "Loads a SoulX-FlashHead checkpoint from models/flashhead: the published folder, "
+                "with the wav2vec2-base-960h folder inside it."
+            ),
+            inputs=[
+                io.Combo.Input(
+                    "checkpoint",
+                    options=checkpoint_names(),
+                    tooltip="Generator folder under models/flashhead. Model_Lite is the fast one.",
+                ),
+                io.Combo.Input(
+                    "weight_dtype",
+                    options=list(_DTYPES),
+                    default="default",
+                    tooltip="Dtype that the generator's weights are kept in. 'default' is what "
+                    "ComfyUI chooses for your device; fp32 takes twice the memory of the others.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(
+                    display_name="model", tooltip="The generator, for the FlashHead Sampler."
+                ),
+                io.Vae.Output(display_name="vae", tooltip="The video autoencoder."),
+                AudioEncoderType.Output(
+                    display_name="audio_encoder", tooltip="wav2vec2, for FlashHead Encode Audio."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, checkpoint: str, weight_dtype: str) -> io.NodeOutput:
+        layout = find_layout(*find_checkpoint(checkpoint))
+        model = load_model(layout, _DTYPES[weight_dtype])
+        vae = load_vae(layout)
+        check_family(model.model.diffusion_model.config, vae.first_stage_model)
+        return io.NodeOutput(model, vae, load_encoder(layout))

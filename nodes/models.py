@@ -1,0 +1,148 @@
+"""The three networks under ComfyUI's memory management.
+
+Each is built on ComfyUI's layers and attention, so weight dtype, offload and LoRA are ComfyUI's.
+"""
+
+import comfy.latent_formats
+import comfy.ldm.modules.attention
+import comfy.model_base
+import comfy.model_management
+import comfy.model_patcher
+import comfy.ops
+import comfy.supported_models_base
+import torch
+
+from ..flashhead.backend import Backend
+from ..flashhead.checkpoint import Layout, load_audio_encoder, load_generator, load_ltx_vae
+from ..flashhead.errors import FlashHeadError
+from ..flashhead.generator import Generator
+from ..flashhead.vae.ltx import LTXVAE
+from ..flashhead.weights import Module
+
+_SUPPORTED = [torch.bfloat16, torch.float16, torch.float32]
+USE_SAMPLER = (
+    "This MODEL is a FlashHead generator, which ordinary samplers cannot run; connect it to the "
+    "FlashHead Sampler node instead."
+)
+
+
+def _attention(q, k, v, heads):
+    # Looked up at every call: command line options and other packs may change it.
+    return comfy.ldm.modules.attention.optimized_attention(q, k, v, heads)
+
+
+def _cast(parameter, dtype, device):
+    return comfy.model_management.cast_to(parameter, dtype=dtype, device=device)
+
+
+def _backend(weight_dtype: torch.dtype, dtype: torch.dtype, device: torch.device) -> Backend:
+    operations = comfy.ops.pick_operations(weight_dtype, dtype, load_device=device)
+    return Backend(operations, _attention, _cast, dtype, device)
+
+
+def _patcher(network, load_device, offload_device):
+    archive = getattr(comfy.model_management, "archive_model_dtypes", None)
+    if archive is not None:
+        archive(network)
+    # Which patcher ComfyUI uses is decided when its server starts, after this module may load.
+    kind = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+    return kind(network, load_device=load_device, offload_device=offload_device)
+
+
+class FlashHeadModel(comfy.model_base.BaseModel):
+    """What stands behind MODEL: the generator as `diffusion_model`."""
+
+    def __init__(self, generator: Generator, variant: str, weight_dtype: torch.dtype):
+        config = comfy.supported_models_base.BASE({"disable_unet_model_creation": True})
+        config.latent_format = comfy.latent_formats.LTXV()
+        config.sampling_settings = {"shift": 5.0}
+        dtype = generator.backend.dtype
+        config.set_inference_dtype(weight_dtype, dtype if dtype != weight_dtype else None)
+        super().__init__(config, model_type=comfy.model_base.ModelType.FLOW)
+        self.variant = variant
+        self.weight_dtype = weight_dtype
+        self.diffusion_model = generator
+
+    def get_dtype(self):
+        return self.weight_dtype
+
+    def extra_conds(self, **kwargs):
+        raise FlashHeadError(USE_SAMPLER)
+
+    def apply_model(self, *args, **kwargs):
+        raise FlashHeadError(USE_SAMPLER)
+
+
+def load_model(layout: Layout, weight_dtype: torch.dtype | None):
+    """MODEL of a checkpoint; `weight_dtype` None lets ComfyUI choose."""
+    management = comfy.model_management
+    device, offload = management.get_torch_device(), management.unet_offload_device()
+    if weight_dtype is None:
+        weight_dtype = management.unet_dtype(device, supported_dtypes=_SUPPORTED)
+    dtype = management.unet_manual_cast(weight_dtype, device, _SUPPORTED) or weight_dtype
+    generator = load_generator(
+        layout.generator,
+        device=offload,
+        dtype=weight_dtype,
+        backend=_backend(weight_dtype, dtype, device),
+    )
+    return _patcher(FlashHeadModel(generator, layout.variant, weight_dtype), device, offload)
+
+
+class FlashHeadVAE:
+    """What stands behind VAE; core's VAE Decode and VAE Encode can use it too."""
+
+    def __init__(self, network: LTXVAE, patcher):
+        self.first_stage_model = network
+        self.patcher = patcher
+
+    def decode(self, samples: torch.Tensor) -> torch.Tensor:
+        """Latents (B, C, t, h, w) -> images (B, T, H, W, 3) in [0, 1]."""
+        comfy.model_management.load_models_gpu([self.patcher])
+        video = self.first_stage_model.decode(samples).float().add(1).div(2).clamp(0, 1)
+        return video.to(comfy.model_management.intermediate_device()).movedim(1, -1)
+
+    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Images (T, H, W, 3) in [0, 1] -> latents (1, C, t, h, w)."""
+        comfy.model_management.load_models_gpu([self.patcher])
+        video = pixels[..., :3].movedim(-1, 0).unsqueeze(0).mul(2).sub(1)
+        latents = self.first_stage_model.encode(video)
+        return latents.to(comfy.model_management.intermediate_device())
+
+    def get_models(self) -> list:
+        return [self.patcher]
+
+
+def load_vae(layout: Layout) -> FlashHeadVAE:
+    """VAE of a checkpoint, in the dtype that ComfyUI uses for VAEs."""
+    management = comfy.model_management
+    device = management.vae_device()
+    dtype = management.vae_dtype(device, [torch.bfloat16, torch.float16, torch.float32])
+    offload = management.vae_offload_device()
+    network = load_ltx_vae(
+        layout.vae, device=offload, dtype=dtype, backend=_backend(dtype, dtype, device)
+    )
+    return FlashHeadVAE(network, _patcher(network, device, offload))
+
+
+class AudioEncoderModel:
+    """What stands behind FLASHHEAD_AUDIO_ENCODER."""
+
+    def __init__(self, network: Module, patcher):
+        self.network = network
+        self.patcher = patcher
+
+    def get_models(self) -> list:
+        return [self.patcher]
+
+
+def load_encoder(layout: Layout) -> AudioEncoderModel:
+    """The audio encoder of a checkpoint; it computes in float32."""
+    management = comfy.model_management
+    device, offload = management.get_torch_device(), management.text_encoder_offload_device()
+    network = load_audio_encoder(
+        layout.audio_encoder,
+        device=offload,
+        backend=_backend(torch.float32, torch.float32, device),
+    )
+    return AudioEncoderModel(network, _patcher(network, device, offload))

@@ -1,0 +1,334 @@
+"""The mp4: right colours, whole sound in time, and something playable whatever happens."""
+
+import contextlib
+import math
+import os
+import subprocess
+import sys
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from flashhead import video
+from flashhead.audio_source import FileAudio, TensorAudio
+from flashhead.errors import FlashHeadError, SizeError
+from flashhead.video import VideoWriter, rgb_to_yuv420
+
+AAC_FRAME = 1024
+SIZE = {"height": 48, "width": 64}
+
+
+def grey(n, level=0.5):
+    return torch.full((n, 48, 64, 3), level)
+
+
+def clicks(rate, seconds, channels=1):
+    """A short click at a quarter and three quarters of every second."""
+    waveform = torch.zeros(channels, round(rate * seconds))
+    for place in np.arange(0.25, seconds - 0.1, 0.5):
+        start = round(place * rate)
+        waveform[:, start : start + max(2, rate // 4000)] = 0.9
+    return waveform
+
+
+def decode_sound(path):
+    """(channels, n) as a player hears it: the container's edit list applied."""
+    source = FileAudio(path)
+    with av.open(str(path)) as container:
+        assert next(container.decode(audio=0)).pts == 0
+    return torch.cat(list(source.blocks()), 1).numpy(), source.sample_rate
+
+
+def decode_pictures(path):
+    """Every frame that decodes; a packet cut short is passed over, as players do."""
+    frames = []
+    with av.open(str(path)) as container:
+        for packet in container.demux(video=0):
+            with contextlib.suppress(av.error.InvalidDataError):
+                frames += packet.decode()
+    return frames
+
+
+def to_rgb(frame):
+    """(H,W,3) 0..255 by the BT.709 limited-range formulas, independent of swscale's defaults."""
+    planes = frame.to_ndarray().astype(np.float64)
+    height, width = frame.height, frame.width
+    luma = (planes[:height] - 16) / 219
+    blue, red = (
+        (p.reshape(height // 2, width // 2) - 128).repeat(2, 0).repeat(2, 1) / 224
+        for p in np.split(planes[height:].ravel(), 2)
+    )
+    r, b = luma + 1.5748 * red, luma + 1.8556 * blue
+    g = (luma - 0.2126 * r - 0.0722 * b) / 0.7152
+    return 255 * np.stack((r, g, b), -1)
+
+
+def leftovers(folder, *expected):
+    return sorted(p.name for p in folder.iterdir()) == sorted(expected)
+
+
+# ---- pictures
+
+
+@pytest.mark.parametrize(
+    "colour", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 1), (0, 0, 0), (0.8, 0.6, 0.5)]
+)
+def test_colours_come_back(tmp_path, colour):
+    with VideoWriter(tmp_path / "a.mp4", **SIZE) as writer:
+        writer.write(torch.tensor(colour, dtype=torch.float32).expand(3, 48, 64, 3))
+    for frame in decode_pictures(tmp_path / "a.mp4"):
+        assert (frame.colorspace, frame.color_range) == (1, 1)
+        assert np.abs(to_rgb(frame) - 255 * np.array(colour)).max() <= 3
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        context = container.streams.video[0].codec_context
+        assert (context.color_primaries, context.color_trc) == (1, 1)
+        assert context.pix_fmt == "yuv420p"
+    assert b"colrnclx" in (tmp_path / "a.mp4").read_bytes()
+
+
+def test_levels_are_rounded_not_cut():
+    levels = torch.linspace(0, 1, 256)
+    luma = rgb_to_yuv420(levels[:, None, None, None].expand(256, 2, 2, 3))[:, 0, 0]
+    assert torch.equal(luma, (16 + 219 * levels).round().to(torch.uint8))
+
+
+def test_values_outside_the_range_are_clamped():
+    assert rgb_to_yuv420(torch.full((1, 2, 2, 3), 1.5)).flatten().tolist() == [235] * 4 + [128] * 2
+    assert rgb_to_yuv420(torch.full((1, 2, 2, 3), -0.5)).flatten().tolist() == [16] * 4 + [128] * 2
+
+
+def test_chroma_is_sited_on_the_left_pixel():
+    frames = torch.zeros(1, 2, 64, 3)
+    frames[..., 2] = torch.linspace(0, 1, 64)
+    blue = rgb_to_yuv420(frames)[0, 2].reshape(2, 32)[0]
+    expected = 128 + 224 * torch.linspace(0, 1, 64)[0::2] * 0.5
+    assert (blue[1:] - expected[1:]).abs().max() <= 1
+
+
+def test_frames_come_back_in_order_count_and_time(tmp_path):
+    levels = torch.linspace(0, 1, 61)
+    with VideoWriter(tmp_path / "a.mp4", **SIZE) as writer:
+        for part in levels.split(24):
+            writer.write(part[:, None, None, None].expand(-1, 48, 64, 3).to(torch.bfloat16))
+        assert writer.frames == 61
+    frames = decode_pictures(tmp_path / "a.mp4")
+    assert len(frames) == 61
+    assert [float(f.pts * f.time_base) for f in frames] == pytest.approx(
+        [i / 25 for i in range(61)]
+    )
+    means = [to_rgb(f).mean() for f in frames]
+    assert np.abs(means - 255 * levels.numpy()).max() < 4
+
+
+def test_the_index_stands_first(tmp_path):
+    with VideoWriter(tmp_path / "a.mp4", **SIZE) as writer:
+        writer.write(grey(30))
+    data = (tmp_path / "a.mp4").read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")
+    assert b"moof" not in data
+
+
+# ---- sound
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100, 48000, 44101, 192_000])
+@pytest.mark.parametrize("seconds", [0.5, 4.3])
+def test_the_whole_sound_is_there_and_in_time(tmp_path, rate, seconds):
+    waveform = clicks(rate, seconds)
+    with VideoWriter(tmp_path / "a.mp4", **SIZE, audio=TensorAudio(waveform, rate)) as writer:
+        for part in grey(round(seconds * 25)).split(24):
+            writer.write(part)
+    heard, kept = decode_sound(tmp_path / "a.mp4")
+    assert kept == {44101: 48000, 192_000: 96000}.get(rate, rate)
+    assert 0 <= heard.shape[1] - math.floor(waveform.shape[1] * kept / rate) <= AAC_FRAME
+    for place in np.arange(0.25, seconds - 0.1, 0.5):
+        window = np.abs(heard[0, round((place - 0.1) * kept) : round((place + 0.1) * kept)])
+        assert abs(window.argmax() / kept - 0.1) < 0.001
+        assert window.max() > 0.3
+
+
+@pytest.mark.parametrize(("channels", "kept"), [(1, 1), (2, 2), (3, 3), (6, 6), (8, 8), (11, 1)])
+def test_channels_are_kept_where_aac_has_them(tmp_path, channels, kept):
+    waveform = torch.zeros(channels, 24_000)
+    waveform[0] = 0.5 * torch.sin(torch.arange(24_000) / 10)
+    with VideoWriter(tmp_path / "a.mp4", **SIZE, audio=TensorAudio(waveform, 24_000)) as writer:
+        writer.write(grey(25))
+    heard, _ = decode_sound(tmp_path / "a.mp4")
+    level = np.abs(heard[:, 4000:20_000]).max(1)
+    assert len(level) == kept
+    assert level[0] == pytest.approx(0.5 if kept == channels else 0.5 / channels, abs=0.05)
+    assert (level[1:] < 0.05).all()
+
+
+@pytest.mark.parametrize(("frames", "seconds"), [(50, 0.5), (5, 3)])
+def test_sound_and_picture_may_differ_in_length(tmp_path, frames, seconds):
+    source = TensorAudio(clicks(16_000, seconds), 16_000)
+    with VideoWriter(tmp_path / "a.mp4", **SIZE, audio=source) as writer:
+        writer.write(grey(frames))
+    assert len(decode_pictures(tmp_path / "a.mp4")) == frames
+    heard, _ = decode_sound(tmp_path / "a.mp4")
+    assert 0 <= heard.shape[1] - 16_000 * seconds <= AAC_FRAME
+
+
+# ---- when something goes wrong
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, GeneratorExit])
+def test_an_interrupt_keeps_what_is_finished(tmp_path, error):
+    source = TensorAudio(clicks(16_000, 10), 16_000)
+    with (
+        pytest.raises(error),
+        VideoWriter(tmp_path / "a.mp4", **SIZE, audio=source) as writer,
+    ):
+        writer.write(grey(40))
+        raise error
+    assert leftovers(tmp_path, "a.mp4")
+    assert len(decode_pictures(tmp_path / "a.mp4")) == 40
+    heard, rate = decode_sound(tmp_path / "a.mp4")
+    assert 0 <= heard.shape[1] - 1.6 * rate <= AAC_FRAME
+
+
+def test_an_existing_file_stays_until_the_new_one_is_complete(tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"the old one")
+    with VideoWriter(path, **SIZE) as writer:
+        writer.write(grey(30))
+        assert path.read_bytes() == b"the old one"
+    assert len(decode_pictures(path)) == 30
+    assert leftovers(tmp_path, "a.mp4")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_no_frame_leaves_no_file_and_the_old_one(tmp_path, fails):
+    source = TensorAudio(torch.zeros(16_000), 16_000)
+    for name in ("new.mp4", "old.mp4"):
+        (tmp_path / "old.mp4").write_bytes(b"the old one")
+        try:
+            with VideoWriter(tmp_path / name, **SIZE, audio=source):
+                if fails:
+                    raise RuntimeError
+        except RuntimeError:
+            assert fails
+    assert leftovers(tmp_path, "old.mp4")
+    assert (tmp_path / "old.mp4").read_bytes() == b"the old one"
+
+
+def test_a_failed_copy_leaves_the_old_file_and_a_playable_partial(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError("No space left on device")
+
+    (tmp_path / "a.mp4").write_bytes(b"the old one")
+    monkeypatch.setattr(video, "_remux", full)
+    with pytest.raises(OSError, match="space"), VideoWriter(tmp_path / "a.mp4", **SIZE) as writer:
+        writer.write(grey(30))
+    assert (tmp_path / "a.mp4").read_bytes() == b"the old one"
+    assert len(decode_pictures(tmp_path / ".a.partial.mp4")) == 30
+
+
+KILLED = """
+import os, sys, torch
+from flashhead.audio_source import TensorAudio
+from flashhead.video import VideoWriter
+source = TensorAudio(torch.rand(16000 * 12) / 2, 16000)
+with VideoWriter(sys.argv[1], height=48, width=64, audio=source) as writer:
+    for _ in range(10):
+        writer.write(torch.rand(25, 48, 64, 3))
+    os._exit(9)
+"""
+
+
+def test_a_kill_leaves_a_playable_partial(tmp_path):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", KILLED, tmp_path / "a.mp4"]
+    assert subprocess.run(command, check=False, env=environment).returncode == 9
+    assert leftovers(tmp_path, ".a.partial.mp4")
+    frames = decode_pictures(tmp_path / ".a.partial.mp4")
+    assert len(frames) >= 250 - 75
+    heard, rate = decode_sound(tmp_path / ".a.partial.mp4")
+    assert heard.shape[1] / rate == pytest.approx(len(frames) / 25, abs=1.5)
+
+
+MEMORY = """
+import resource, sys, torch
+from flashhead.video import VideoWriter
+class Hum:
+    sample_rate, channels = 48000, 2
+    def __init__(self, seconds):
+        self.samples = 48000 * seconds
+    def blocks(self):
+        for _ in range(self.samples // 48000):
+            yield torch.zeros(2, 48000)
+def make(seconds):
+    with VideoWriter(sys.argv[1], height=256, width=256, audio=Hum(seconds)) as writer:
+        for _ in range(seconds):
+            writer.write(torch.zeros(25, 256, 256, 3))
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+make(3); before = peak(); make(40); print((peak() - before) // 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has another unit elsewhere")
+def test_memory_does_not_grow_with_length(tmp_path):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", MEMORY, tmp_path / "a.mp4"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    assert int(done.stdout) < 30, "held floats would be 790 MiB, held 8-bit pictures 98 MiB"
+
+
+# ---- refused before any work
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "error", "words"),
+    [
+        ("a.webm", {}, FlashHeadError, "ends in .mp4"),
+        ("missing/a.mp4", {}, FlashHeadError, "no folder .*missing"),
+        ("folder.mp4", {}, FlashHeadError, "is a folder"),
+        ("a.mp4", {"height": 47}, SizeError, "64x47.*even"),
+        ("a.mp4", {"width": 0}, SizeError, "0x48"),
+        ("a.mp4", {"fps": 0}, FlashHeadError, "fps is 0"),
+    ],
+)
+def test_bad_targets_are_named(tmp_path, name, changes, error, words):
+    (tmp_path / "folder.mp4").mkdir()
+    with pytest.raises(error, match=words):
+        VideoWriter(tmp_path / name, **(SIZE | changes))
+    assert leftovers(tmp_path, "folder.mp4")
+
+
+@pytest.mark.parametrize(
+    ("frames", "words"),
+    [
+        (torch.zeros(48, 64, 3), r"\(48, 64, 3\)"),
+        (torch.zeros(2, 3, 48, 64), r"\(2, 3, 48, 64\)"),
+        (torch.zeros(2, 64, 48, 3), r"takes \(n, 48, 64, 3\)"),
+        (torch.zeros(2, 48, 64, 3, dtype=torch.uint8), "floats"),
+    ],
+)
+def test_bad_frames_are_named(tmp_path, frames, words):
+    with (
+        pytest.raises(FlashHeadError, match=words),
+        VideoWriter(tmp_path / "a.mp4", **SIZE) as writer,
+    ):
+        writer.write(frames)
+    assert leftovers(tmp_path)
+
+
+def test_writing_outside_the_with_is_an_error(tmp_path):
+    writer = VideoWriter(tmp_path / "a.mp4", **SIZE)
+    with pytest.raises(RuntimeError, match="with"):
+        writer.write(grey(1))
+    assert leftovers(tmp_path)
+
+
+def test_the_next_encoder_stands_in_and_none_is_a_clear_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(video, "_H264_ENCODERS", ("libabsent", "libx264"))
+    with VideoWriter(tmp_path / "a.mp4", **SIZE) as writer:
+        writer.write(grey(5))
+    assert len(decode_pictures(tmp_path / "a.mp4")) == 5
+    monkeypatch.setattr(video, "_H264_ENCODERS", ("libabsent",))
+    with pytest.raises(FlashHeadError, match=r"no H\.264 encoder"):
+        VideoWriter(tmp_path / "b.mp4", **SIZE)
