@@ -40,7 +40,7 @@ class AudioContextCache:
     def silent(cls, batch: int = 1, seconds: float = CACHE_SECONDS) -> AudioContextCache:
         """A cache of silence; `seconds` is rounded to whole frames (1/25 s)."""
         frames = round(seconds * FPS)
-        return cls(torch.zeros(batch, frames * SAMPLES_PER_FRAME))
+        return cls(torch.zeros(batch, frames * SAMPLES_PER_FRAME, dtype=torch.float32))
 
     @property
     def seconds(self) -> float:

@@ -22,10 +22,12 @@ from .generator import Generator
 from .vae import VAE
 from .vae.ltx import LTXVAE
 from .vae.ltx_layouts import convert_original, is_original
+from .vae.wan_layouts import load_wan_vae
+from .variants import VARIANTS
 from .weights import WeightFile, assemble, read_config
 
-GENERATOR_FOLDERS = {"lite": "Model_Lite", "pro": "Model_Pro", "pretrained": "teacher"}
-VAE_FOLDERS = {"lite": "VAE_LTX", "pro": "VAE_Wan", "pretrained": "VAE_Wan"}
+GENERATOR_FOLDERS = {name: variant.generator for name, variant in VARIANTS.items()}
+VAE_FOLDERS = {name: variant.vae for name, variant in VARIANTS.items()}
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 AUDIO_ENCODER = "wav2vec2-base-960h"
 REPOSITORY = "huggingface.co/Soul-AILab/SoulX-FlashHead-1_3B"
@@ -214,7 +216,7 @@ def load_audio_encoder(
     )
 
 
-_VAE_LOADERS: dict[str, Callable[..., VAE]] = {"VAE_LTX": load_ltx_vae}
+_VAE_LOADERS: dict[str, Callable[..., VAE]] = {"VAE_LTX": load_ltx_vae, "VAE_Wan": load_wan_vae}
 
 
 def load_bundle(

@@ -23,6 +23,24 @@ def _read(config: Mapping[str, Any], key: str, where: str) -> Any:
     return config[key]
 
 
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and value > 0
+
+
+def _read_size(config: Mapping[str, Any], key: str, where: str) -> int:
+    value = _read(config, key, where)
+    if not _is_size(value):
+        raise CheckpointError(f"{where}: config's {key} is {value!r}; expected a size above 0.")
+    return value
+
+
+def _read_strides(config: Mapping[str, Any], key: str, where: str) -> tuple[int, int, int]:
+    value = _read(config, key, where)
+    if not isinstance(value, list | tuple) or len(value) != 3 or not all(map(_is_size, value)):
+        raise CheckpointError(f"{where}: config's {key} is {value!r}; expected [t, h, w] above 0.")
+    return tuple(value)
+
+
 @dataclass(frozen=True)
 class GeneratorConfig:
     """The diffusion transformer's sizes (DESIGN §1.2).
@@ -69,14 +87,14 @@ class GeneratorConfig:
                 f"{where}: the key 'audio_proj.proj1.weight' or 'audio_proj.proj3.weight' is "
                 "missing or not a matrix; this is not a FlashHead generator."
             ) from error
-        dim = int(_read(config, "dim", where))
+        dim = _read_size(config, "dim", where)
         if first_inputs % audio_window or token_outputs % dim:
             raise CheckpointError(
                 f"{where}: audio_proj.proj1 takes {first_inputs} inputs and proj3 gives "
                 f"{token_outputs} outputs; expected multiples of {audio_window} and of dim {dim}."
             )
         plain = {
-            key: int(_read(config, key, where))
+            key: _read_size(config, key, where)
             for key in (
                 "ffn_dim",
                 "num_heads",
@@ -86,12 +104,17 @@ class GeneratorConfig:
                 "out_dim",
             )
         }
+        if dim % (2 * plain["num_heads"]):
+            raise CheckpointError(
+                f"{where}: config's num_heads is {plain['num_heads']}; expected heads of equal "
+                f"and even width out of dim {dim}."
+            )
         return cls(
             dim=dim,
             **plain,
             eps=float(_read(config, "eps", where)),
-            patch_size=tuple(_read(config, "patch_size", where)),
-            vae_stride=tuple(_read(config, "vae_stride", where)),
+            patch_size=_read_strides(config, "patch_size", where),
+            vae_stride=_read_strides(config, "vae_stride", where),
             audio_width=first_inputs // audio_window,
             audio_hidden=hidden,
             audio_tokens=token_outputs // dim,

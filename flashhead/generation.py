@@ -37,9 +37,10 @@ def generate(
     *,
     size: tuple[int, int] = (512, 512),
     seed: int = 42,
-    steps: int = 4,
+    steps: int | None = None,
     shift: float = 5.0,
     color_match: float = 1.0,
+    guidance: float | None = None,
     audio_mode: str = "stream",
     cache_seconds: float = CACHE_SECONDS,
     on_step: OnChunkStep | None = None,
@@ -56,9 +57,11 @@ def generate(
         sample_rate: of a waveform tensor, in Hz.
         size: (height, width) in pixels, multiples of the checkpoint's strides.
         seed: 0 to 2^64 - 1. The same seed and input on the same device give the same frames.
-        steps: sampling steps; 2 and 4 are the distilled schedules.
+        steps: sampling steps; None is the variant's own: 4 for Lite and Pro, 20 for the teacher.
         shift: of the timesteps.
         color_match: strength of the colour matching, 0 (off) to 1.
+        guidance: audio guidance scale; None is the variant's own: 1 (off) for Lite and Pro, 3 for
+            the teacher.
         audio_mode: "stream" hears the audio as it comes, with a cache of the past; "once" encodes
             the clip whole (memory grows with its length).
         cache_seconds: the past that stream mode hears.
@@ -70,7 +73,7 @@ def generate(
     Raises:
         FlashHeadError: bad input, before any work; or frames that are not finite, at their chunk.
     """
-    settings = Settings(size, seed, steps, shift, color_match, cache_seconds)
+    settings = Settings(size, seed, steps, shift, color_match, guidance, cache_seconds)
     bundle.geometry.check_size(size)
     if audio_mode not in AUDIO_MODES:
         raise AudioError(
@@ -112,7 +115,7 @@ def _once(live: LiveStream, source: AudioSource) -> Iterator[Tensor]:
     geometry = live.geometry
     samples = speech_length(source.samples, source.sample_rate)
     speech = torch.cat(list(speech_blocks(source, geometry.new_samples)))[:samples]
-    padded = torch.zeros(once_samples(geometry, samples))
+    padded = torch.zeros(once_samples(geometry, samples), dtype=torch.float32)
     padded[: len(speech)] = speech
     with torch.no_grad():
         features = live.bundle.audio_encoder.encode(padded[None])

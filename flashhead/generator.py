@@ -40,6 +40,17 @@ class AudioCondition:
 
     keys_values: tuple[tuple[Tensor, Tensor], ...]
 
+    def join(self, other: AudioCondition) -> AudioCondition:
+        """Both conditions as one batch, this one's samples first."""
+        return AudioCondition(
+            tuple(
+                (torch.cat([k, other_k]), torch.cat([v, other_v]))
+                for (k, v), (other_k, other_v) in zip(
+                    self.keys_values, other.keys_values, strict=True
+                )
+            )
+        )
+
 
 def timestep_embedding(timestep: Tensor, dim: int) -> Tensor:
     """Cosines, then sines, of t * 10000^(-i / half): (N,) -> (N, dim) float32."""

@@ -13,8 +13,9 @@ from .errors import AudioError
 from .portrait import Portrait, prepare_portrait
 from .sampling import plan_sampling
 from .settings import Settings
-from .state import StreamState, encode_portrait, start_stream
+from .state import StreamState, encode_portrait, start_stream, switch_portrait
 from .stream import Chunk, check_finite, decode_chunk, hear_chunk, sample_chunk
+from .variants import VARIANTS
 
 OnChunkStep = Callable[[int, int, int], None]
 
@@ -54,12 +55,26 @@ class LiveStream:
             prepare_portrait(portrait, self.settings.size),
         )
         self.state = start_stream(condition, self.settings.seed, self.settings.cache_seconds)
+        variant, chosen = VARIANTS[bundle.variant], self.settings
         self._plan = plan_sampling(
-            bundle.generator, condition.latents, self.settings.steps, self.settings.shift
+            bundle.generator,
+            condition.latents,
+            chosen.steps or variant.steps,
+            chosen.shift,
+            renoise=variant.sampler == "renoise",
+            guidance=variant.guidance if chosen.guidance is None else chosen.guidance,
         )
-        self._pending = torch.empty(0)
+        self._pending = torch.empty(0, dtype=torch.float32)
         self._heard = 0
         self._shown = 0
+
+    def switch(self, portrait: Portrait) -> None:
+        """Go on with another portrait: from the next chunk its face, colours and motion; audio and
+        noise go on as they were."""
+        condition = encode_portrait(
+            self.bundle.vae, self.geometry, prepare_portrait(portrait, self.settings.size)
+        )
+        self.state = switch_portrait(self.state, condition)
 
     def advance(self, samples: Tensor) -> Tensor:
         """One chunk from exactly `geometry.new_samples` samples: its new frames (n, H, W, 3)."""
@@ -105,14 +120,15 @@ class LiveStream:
         yield from self._chunks(total)
         if self._shown < total:
             missing = self.geometry.new_samples - self._pending.shape[0]
-            self._pending = torch.cat([self._pending, torch.zeros(missing)])
+            self._pending = torch.cat([self._pending, torch.zeros(missing, dtype=torch.float32)])
             yield from self._chunks(total)
 
     def _chunks(self, total: int | None = None) -> Iterator[Chunk]:
         size = self.geometry.new_samples
         while self._pending.shape[0] >= size:
             frames = self.advance(self._pending[:size])
-            self._pending = self._pending[size:]  # kept until then: a chunk that fails can be redone
+            # Not before, so that a chunk that fails can be done again.
+            self._pending = self._pending[size:]
             chunk = Chunk(frames, self.state.index - 1, self._shown)
             if total is not None:
                 chunk = chunk.head(total - self._shown)

@@ -9,35 +9,88 @@ import torch
 from torch import Tensor
 
 from .generator import AudioCondition, Generator, TimeCondition
+from .memory import fits, transformer_memory
 from .schedule import TRAIN_TIMESTEPS, timesteps
 
 OnStep = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
+class Guidance:
+    """Audio guidance: v = v_silent + scale * (v_audio - v_silent).
+
+    silent: the condition of zero audio features for the whole batch. joint: both velocities in
+    one batch, which needs the memory of twice the sessions.
+    """
+
+    scale: float
+    silent: AudioCondition
+    joint: bool
+
+
+@dataclass(frozen=True)
 class SamplingPlan:
-    """What all chunks of a run share: sigmas, modulations of every step, rotary table."""
+    """What all chunks of a run share: sigmas, modulations of every step, rotary table, guidance.
+
+    renoise: predict the clean latents and add fresh noise (the distilled models); otherwise Euler
+    steps (the teacher).
+    """
 
     sigmas: tuple[float, ...]
     time: TimeCondition
     rotary: Tensor
+    renoise: bool
+    guidance: Guidance | None
 
     @property
     def steps(self) -> int:
         return len(self.sigmas) - 1
 
+    @property
+    def draws(self) -> int:
+        """Noise tensors that a chunk takes: the start, then one renewal a step."""
+        return 1 + self.steps if self.renoise else 1
+
 
 @torch.no_grad()
 def plan_sampling(
-    generator: Generator, reference: Tensor, steps: int = 4, shift: float = 5.0
+    generator: Generator,
+    reference: Tensor,
+    steps: int = 4,
+    shift: float = 5.0,
+    *,
+    renoise: bool = True,
+    guidance: float = 1.0,
+    joint_guidance: bool | None = None,
 ) -> SamplingPlan:
-    """Prepare a run on latents like `reference` (B, C, T, h, w)."""
+    """Prepare a run on latents like `reference` (B, C, T, h, w).
+
+    `guidance` 1 is off and costs nothing. `joint_guidance` None means: if the memory is there.
+    """
     schedule = timesteps(steps, shift)
     return SamplingPlan(
         sigmas=tuple((schedule / TRAIN_TIMESTEPS).tolist()),
         time=generator.embed_timesteps(schedule[:-1].to(reference.device)),
         rotary=generator.rotary(reference),
+        renoise=renoise,
+        guidance=None
+        if guidance == 1
+        else _plan_guidance(generator, reference, guidance, joint_guidance),
     )
+
+
+def _plan_guidance(
+    generator: Generator, reference: Tensor, scale: float, joint: bool | None
+) -> Guidance:
+    config, batch = generator.config, reference.shape[0]
+    if joint is None:
+        needed = transformer_memory(config, generator.backend.dtype, reference.shape[2:])
+        joint = fits(2 * batch * needed, reference.device)
+    frames = 1 + (reference.shape[2] - 1) * config.vae_stride[0]
+    zeros = torch.zeros(
+        batch, frames, config.audio_window, 1, config.audio_width, device=reference.device
+    )
+    return Guidance(scale, generator.embed_audio(zeros), joint)
 
 
 def draw_noise(
@@ -48,7 +101,7 @@ def draw_noise(
     All draws of a chunk are made at once, in the order in which sampling uses them, so that they
     reach the device in one copy. Returns (draws, B, *shape) float32 and the new states.
     """
-    noise = torch.empty(draws, len(rngs), *shape)
+    noise = torch.empty(draws, len(rngs), *shape, dtype=torch.float32)
     after = []
     for session, state in enumerate(rngs):
         rng = torch.Generator()
@@ -57,6 +110,34 @@ def draw_noise(
             torch.randn(shape, generator=rng, out=noise[draw, session])
         after.append(rng.get_state())
     return noise, tuple(after)
+
+
+def _velocity(
+    generator: Generator,
+    plan: SamplingPlan,
+    step: int,
+    x: Tensor,
+    reference: Tensor,
+    audio: AudioCondition,
+) -> Tensor:
+    time, guidance = plan.time[step : step + 1], plan.guidance
+    if guidance is None:
+        return generator.denoise(x, reference, time, audio, plan.rotary).float()
+    if guidance.joint:
+        both = generator.denoise(
+            torch.cat([x, x]),
+            torch.cat([reference, reference]),
+            time,
+            audio.join(guidance.silent),
+            plan.rotary,
+        )
+        heard, silent = both.float().chunk(2)
+    else:
+        heard, silent = (
+            generator.denoise(x, reference, time, condition, plan.rotary).float()
+            for condition in (audio, guidance.silent)
+        )
+    return torch.lerp(silent, heard, guidance.scale)
 
 
 @torch.no_grad()
@@ -75,8 +156,8 @@ def sample_latents(
         reference: the portrait's latents (B, C, T, h, w) float32.
         motion: latents of the frames before, (B, C, m, h, w); they overwrite the first m latent
             frames before every step and at the end.
-        noise: (steps + 1, B, C, T, h, w): the start, then one renewal a step (the last is
-            multiplied by 0; it is drawn to keep the order of the published sampler).
+        noise: (plan.draws, B, C, T, h, w): the start, then the renewals (the last is multiplied
+            by 0; it is drawn to keep the order of the published sampler).
         on_step: called with (steps done, steps) after each step; may raise to stop.
 
     Returns:
@@ -86,11 +167,12 @@ def sample_latents(
     x = noise[0].clone()
     for step, (sigma, following) in enumerate(zip(plan.sigmas, plan.sigmas[1:], strict=False)):
         x[:, :, :kept] = motion
-        velocity = generator.denoise(
-            x, reference, plan.time[step : step + 1], audio, plan.rotary
-        ).float()
-        clean = x - velocity * sigma
-        x = clean if following == 0 else torch.lerp(clean, noise[step + 1], following)
+        velocity = _velocity(generator, plan, step, x, reference, audio)
+        if plan.renoise:
+            clean = x - velocity * sigma
+            x = clean if following == 0 else torch.lerp(clean, noise[step + 1], following)
+        else:
+            x = x - velocity * (sigma - following)
         if on_step is not None:
             on_step(step + 1, plan.steps)
     x[:, :, :kept] = motion

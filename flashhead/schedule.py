@@ -19,7 +19,7 @@ def timesteps(steps: int, shift: float = 5.0) -> Tensor:
     to 1. All are shifted on t/1000: t' = shift * t / (1 + (shift - 1) * t).
 
     Raises:
-        FlashHeadError: steps that are not a whole number of at least 1, or a shift that is not positive.
+        FlashHeadError: steps not a whole number, or below 1; a shift that is not positive.
     """
     if not isinstance(steps, int) or steps < 1:
         raise FlashHeadError(

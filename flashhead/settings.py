@@ -19,7 +19,10 @@ class Settings:
     Args:
         size: (height, width) in pixels, multiples of the checkpoint's strides.
         seed: 0 to 2^64 - 1.
-        steps: sampling steps; 2 and 4 are the distilled schedules.
+        steps: sampling steps; None is the variant's own, 4 for the distilled ones, whose
+            schedules are 2 and 4, and 20 for the teacher.
+        guidance: audio guidance scale, 0 to 20; None is the variant's own, 1 (off) for the
+            distilled ones and 3 for the teacher.
         shift: of the timesteps, above 0.
         color_match: strength of the colour matching, 0 (off) to 1.
         cache_seconds: past audio that stream mode encodes with each chunk, 1.32 to 60.
@@ -30,13 +33,16 @@ class Settings:
 
     size: tuple[int, int] = (512, 512)
     seed: int = 42
-    steps: int = 4
+    steps: int | None = None
     shift: float = 5.0
     color_match: float = 1.0
+    guidance: float | None = None
     cache_seconds: float = CACHE_SECONDS
 
     def __post_init__(self) -> None:
-        timesteps(self.steps, self.shift)
+        timesteps(1 if self.steps is None else self.steps, self.shift)
+        if self.guidance is not None and not 0 <= self.guidance <= 20:
+            raise FlashHeadError(f"The audio guidance is {self.guidance}; expected 0 to 20.")
         if not 0 <= self.color_match <= 1:
             raise FlashHeadError(
                 f"The colour matching strength is {self.color_match}; expected 0 to 1."

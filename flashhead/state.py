@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -44,6 +44,11 @@ def encode_portrait(vae: VAE, geometry: ChunkGeometry, portrait: Tensor) -> Port
     geometry.check_size((still.shape[3], still.shape[4]))
     latents = vae.encode(still.expand(-1, -1, geometry.frames, -1, -1))
     return PortraitCondition(latents, color_target(still.to(latents.device)))
+
+
+def switch_portrait(state: StreamState, portrait: PortraitCondition) -> StreamState:
+    """The same stream with another portrait: motion starts afresh, audio and noise go on."""
+    return replace(state, portrait=portrait, motion=portrait.latents[:, :, :1])
 
 
 def start_stream(

@@ -61,7 +61,7 @@ def sample_chunk(
     `windows` are the audio context of the chunk's frames (B, frames, 5, layers, channels).
     """
     reference = generator.backend.place(state.portrait.latents, torch.float32)
-    noise, rng = draw_noise(state.rng, plan.steps + 1, tuple(reference.shape[1:]))
+    noise, rng = draw_noise(state.rng, plan.draws, tuple(reference.shape[1:]))
     if reference.device.type == "cuda":
         noise = noise.pin_memory()
     latents = sample_latents(

@@ -105,7 +105,7 @@ class Sampler(io.ComfyNode):
         )
         comfy.model_management.load_models_gpu(
             [model, vae.patcher, audio.encoder.patcher],
-            memory_required=working_memory(bundle, size),
+            memory_required=working_memory(bundle.generator.config, bundle.dtype, size),
         )
         images = torch.empty(
             (audio.frames, *size, 3), device=comfy.model_management.intermediate_device()

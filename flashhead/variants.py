@@ -1,0 +1,32 @@
+"""The published variants: where their files are, and how each is sampled (DESIGN §1.1, §1.5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One of the published models.
+
+    generator, vae: folders in the published repository. sampler: "renoise" for the distilled
+    models (predict the clean latents, add fresh noise), "euler" for the teacher. steps and
+    guidance are the defaults; guidance 1 is off.
+    """
+
+    name: str
+    generator: str
+    vae: str
+    sampler: str = "renoise"
+    steps: int = 4
+    guidance: float = 1.0
+
+
+VARIANTS = {
+    variant.name: variant
+    for variant in (
+        Variant("lite", "Model_Lite", "VAE_LTX"),
+        Variant("pro", "Model_Pro", "VAE_Wan"),
+        Variant("pretrained", "teacher", "VAE_Wan", "euler", steps=20, guidance=3.0),
+    )
+}

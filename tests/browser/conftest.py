@@ -1,0 +1,169 @@
+"""A real browser on a real ComfyUI with the pack in it; without either the tests are skipped.
+
+Chromium is the system's own. It reaches nothing but the test server.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+NO_BROWSER = f"NOT TESTED IN A BROWSER: none of {', '.join(BROWSERS)} was found"
+NO_COMFYUI = "NOT TESTED IN A BROWSER: no ComfyUI was found; set COMFYUI_PATH"
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-proxy-server",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+)
+# What the frontend logs as errors by itself, with no pack and in an empty profile.
+NOISE = (
+    "net::ERR_NAME_NOT_RESOLVED",  # it asks its makers for news, and model hosts for sizes
+    "ComfyApp graph accessed before initialization",
+    "/user.css",
+    "/api/userdata",
+)
+_missing = pytest.StashKey[str]()
+
+# Node type → position in widgets_values → the value to run with here, where a template names
+# official weights, sizes that take a GPU, or files of the reader's own.
+HERE_VALUES: dict[str, dict[int, Any]] = {
+    "LoadImage": {0: "portrait.png"},
+    "LoadAudio": {0: "speech.wav"},
+    "FlashHeadLoadCheckpoint": {0: "tiny/Model_Lite"},
+    "FlashHeadPreparePortrait": {0: 64, 1: 64},
+}
+
+
+def adapt(workflow: dict[str, Any]) -> dict[str, Any]:
+    """The same workflow, with the models and inputs that the test server has."""
+    adapted = copy.deepcopy(workflow)
+    graphs = [adapted, *adapted.get("definitions", {}).get("subgraphs", [])]
+    for node in (node for graph in graphs for node in graph["nodes"]):
+        # Named for download where they are missing; the server has the miniature instead.
+        node.get("properties", {}).pop("models", None)
+        for position, value in HERE_VALUES.get(node["type"], {}).items():
+            node["widgets_values"][position] = value
+    adapted.pop("models", None)
+    return adapted
+
+
+def load_module(path: Path) -> ModuleType:
+    """A test helper next door, without putting its folder on sys.path."""
+    name = f"flashhead_tests_{path.stem}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+def skip(config: pytest.Config, reason: str) -> None:
+    config.stash[_missing] = reason
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def artifacts() -> Path:
+    """Where screenshots go: $TEST_ARTIFACTS, by default out/test-artifacts."""
+    path = Path(os.environ.get("TEST_ARTIFACTS") or ROOT / "out" / "test-artifacts")
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser(pytestconfig: pytest.Config) -> Iterator:
+    """The browser, with a profile of its own that is empty. Module scope: Playwright's synchronous
+    interface keeps an event loop running, which other tests must not find."""
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        skip(pytestconfig, NO_BROWSER)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=found, headless=True, args=FLAGS)
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def server(
+    browser, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator:
+    """A ComfyUI whose templates are the pack's, adapted, and the core-only trial of this folder."""
+    comfyui = load_module(HERE.parent / "comfyui" / "locate.py").locate()
+    if comfyui is None:
+        skip(pytestconfig, NO_COMFYUI)
+    harness = load_module(HERE.parent / "comfyui" / "server.py")
+    served = harness.ComfyServer(comfyui, tmp_path_factory.mktemp("browser") / "base")
+    templates = served.pack_path / "workflows"
+    templates.mkdir(exist_ok=True)
+    for path in (HERE / "trial.json", HERE / "trial.jpg"):
+        shutil.copyfile(path, templates / path.name)
+    for path in templates.glob("*.json"):
+        path.write_text(json.dumps(adapt(json.loads(path.read_text()))))
+    with served:
+        yield served
+
+
+class Tab:
+    """One page on ComfyUI's frontend, loaded, and what went wrong in it."""
+
+    def __init__(self, page, url: str):
+        self.page = page
+        self.url = url
+        self.errors: list[str] = []
+        page.set_default_timeout(30_000)
+        page.on("pageerror", lambda error: self.errors.append(f"uncaught: {error}"))
+        page.on("console", self._console)
+        page.goto(url)
+        page.wait_for_function("window.app?.graph && window.app.vueAppReady !== false")
+        page.get_by_test_id("queue-button").wait_for()
+
+    def _console(self, message) -> None:
+        said = f"{message.text} ({message.location.get('url', '')})"
+        if message.type == "error" and not any(noise in said for noise in NOISE):
+            self.errors.append(said)
+
+    def evaluate(self, script: str, argument: Any = None) -> Any:
+        return self.page.evaluate(script, argument)
+
+    def wait_until(self, script: str, argument: Any = None, seconds: float = 30) -> None:
+        self.page.wait_for_function(script, arg=argument, timeout=seconds * 1000)
+
+
+@pytest.fixture
+def tab(browser, server, artifacts: Path, request: pytest.FixtureRequest) -> Iterator[Tab]:
+    """A fresh page; its last state is kept as <test name>.png."""
+    context = browser.new_context(viewport={"width": 1600, "height": 1000})
+    page = context.new_page()
+    try:
+        yield Tab(page, server.url)
+    finally:
+        name = "".join(c if c.isalnum() or c in "-_." else "_" for c in request.node.name)
+        page.screenshot(path=artifacts / f"{name}.png")
+        context.close()
+
+
+def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
+    if reason := config.stash.get(_missing, ""):
+        terminalreporter.section("NOT TESTED", sep="!", red=True, bold=True)
+        terminalreporter.line(reason, red=True, bold=True)

@@ -1,0 +1,60 @@
+"""Prompts in ComfyUI's API format."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .server import CHECKPOINT, PORTRAIT, SPEECH
+
+
+def node(class_type: str, **inputs: Any) -> dict[str, Any]:
+    return {"class_type": class_type, "inputs": inputs}
+
+
+def lite(
+    *,
+    checkpoint: str = f"{CHECKPOINT}/Model_Lite",
+    weight_dtype: str = "fp32",
+    portrait: str = PORTRAIT,
+    speech: str = SPEECH,
+    width: int = 64,
+    height: int = 64,
+    mode: str = "stream",
+    cache_seconds: float = 8.0,
+    seed: int = 42,
+    steps: int = 4,
+    shift: float = 5.0,
+    color_match: float = 1.0,
+) -> dict[str, Any]:
+    """Portrait and speech to saved images ("images") and a saved video ("video")."""
+    return {
+        "load": node("FlashHeadLoadCheckpoint", checkpoint=checkpoint, weight_dtype=weight_dtype),
+        "picture": node("LoadImage", image=portrait),
+        "speech": node("LoadAudio", audio=speech),
+        "portrait": node(
+            "FlashHeadPreparePortrait", image=["picture", 0], width=width, height=height
+        ),
+        "audio": node(
+            "FlashHeadEncodeAudio",
+            audio_encoder=["load", 2],
+            audio=["speech", 0],
+            mode=mode,
+            cache_seconds=cache_seconds,
+        ),
+        "sampler": node(
+            "FlashHeadSampler",
+            model=["load", 0],
+            vae=["load", 1],
+            audio=["audio", 0],
+            portrait=["portrait", 0],
+            seed=seed,
+            steps=steps,
+            shift=shift,
+            color_match=color_match,
+        ),
+        "images": node("SaveImage", images=["sampler", 0], filename_prefix="frames"),
+        "create": node("CreateVideo", images=["sampler", 0], fps=25.0, audio=["speech", 0]),
+        "video": node(
+            "SaveVideo", video=["create", 0], filename_prefix="talk", format="auto", codec="auto"
+        ),
+    }

@@ -1,0 +1,191 @@
+"""The first graph, in a real ComfyUI: same result as the library, cached, cancelled, explained."""
+
+from __future__ import annotations
+
+import av
+import numpy as np
+import pytest
+import torch
+
+import flashhead
+from flashhead.audio_source import FileAudio
+
+from .graphs import lite, node
+from .server import FIXTURES, PORTRAIT, SPEECH, ComfyServer, PromptFailed, PromptRejected, hum
+
+NODES = {
+    "FlashHeadLoadCheckpoint": ["MODEL", "VAE", "FLASHHEAD_AUDIO_ENCODER"],
+    "FlashHeadEncodeAudio": ["FLASHHEAD_AUDIO", "INT"],
+    "FlashHeadPreparePortrait": ["IMAGE"],
+    "FlashHeadSampler": ["IMAGE"],
+}
+
+
+def pixels(images) -> np.ndarray:
+    return np.stack([np.asarray(image.convert("RGB"), dtype=np.int16) for image in images])
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    return flashhead.load_bundle(FIXTURES / "tiny-checkpoint", "lite")
+
+
+def library_frames(bundle, server: ComfyServer, **settings) -> np.ndarray:
+    """The same run without ComfyUI, truncated to 8 bits as SaveImage does."""
+    source = FileAudio(server.base / "input" / SPEECH)
+    portrait = server.base / "input" / PORTRAIT
+    chunks = flashhead.generate(bundle, portrait, source, size=(64, 64), **settings)
+    frames = torch.cat([chunk.frames for chunk in chunks])
+    return (frames * 255).numpy().astype(np.int16)
+
+
+def test_the_nodes_are_listed_with_a_tooltip_on_every_socket(server: ComfyServer):
+    for name, outputs in NODES.items():
+        info = server.object_info(name)
+        assert info["category"] == "FlashHead"
+        assert info["description"]
+        assert info["output"] == outputs
+        assert all(info["output_tooltips"])
+        for inputs in info["input"].values():
+            for socket in inputs.values():
+                assert socket[1]["tooltip"]
+    options = server.object_info("FlashHeadLoadCheckpoint")["input"]["required"]["checkpoint"]
+    assert "tiny/Model_Lite" in (options[1].get("options") or options[0])
+
+
+@pytest.mark.parametrize("mode", ["stream", "once"])
+def test_the_graph_gives_what_the_library_gives(server: ComfyServer, bundle, mode: str):
+    entry = server.run(lite(mode=mode))
+    found = pixels(server.images(entry, "images"))
+    expected = library_frames(bundle, server, audio_mode=mode)
+    assert found.shape == expected.shape == (round(1.5 * 25), 64, 64, 3)
+    assert np.abs(found - expected).max() <= 1
+    (item,) = server.outputs(entry, "video")
+    with av.open(str(server.output_path(item))) as video:
+        assert sum(1 for _ in video.decode(video=0)) == len(expected)
+        assert video.streams.audio
+
+
+def test_a_second_run_comes_from_the_cache(server: ComfyServer):
+    prompt = lite(seed=7)
+    server.run(prompt)
+    again = server.queue(prompt)
+    server.wait(again)
+    (event,) = server.events_of(again, "execution_cached")
+    assert {"load", "audio", "portrait", "sampler"} <= set(event["data"]["nodes"])
+
+
+def test_another_seed_samples_again_without_loading_again(server: ComfyServer):
+    server.run(lite(seed=8))
+    again = server.queue(lite(seed=9))
+    server.wait(again)
+    cached = set(server.events_of(again, "execution_cached")[0]["data"]["nodes"])
+    assert {"load", "audio", "portrait"} <= cached
+    assert "sampler" not in cached
+
+
+def test_progress_ticks_every_step_and_shows_every_chunk(server: ComfyServer):
+    prompt_id = server.queue(lite(seed=10, steps=3))
+    server.wait(prompt_id)
+    values = [
+        event["data"]["value"]
+        for event in server.events_of(prompt_id, "progress")
+        if event["data"]["node"] == "sampler"
+    ]
+    assert values and max(values) == 2 * 3  # two chunks of three steps
+    assert len(server.events_of(prompt_id, "preview")) >= 2
+
+
+def test_cancel_stops_within_a_step_and_the_next_run_works(server: ComfyServer):
+    server.place_input("long.wav", hum(seconds=600))
+    prompt_id = server.queue(lite(speech="long.wav", steps=100))
+    server.wait_event(
+        "progress", prompt_id=prompt_id, where=lambda event: event["data"]["node"] == "sampler"
+    )
+    server.interrupt()
+    server.wait(prompt_id, timeout=5, check=False)
+    (event,) = server.events_of(prompt_id, "execution_interrupted")
+    assert event["data"]["node_id"] == "sampler"
+    assert not server.events_of(prompt_id, "execution_error")
+    assert server.images(server.run(lite(seed=11)), "images")
+
+
+@pytest.mark.parametrize("dtype", ["default", "bf16", "fp16"])
+def test_every_weight_dtype_runs(server: ComfyServer, bundle, dtype: str):
+    found = pixels(server.images(server.run(lite(weight_dtype=dtype)), "images"))
+    assert found.std() > 1
+    assert np.abs(found - library_frames(bundle, server)).mean() < 8
+
+
+def test_core_vae_nodes_decode_and_encode_with_our_vae(server: ComfyServer):
+    prompt = lite() | {
+        "encode": node("VAEEncode", pixels=["sampler", 0], vae=["load", 1]),
+        "decode": node("VAEDecode", samples=["encode", 0], vae=["load", 1]),
+        "again": node("SaveImage", images=["decode", 0], filename_prefix="again"),
+    }
+    # 37 frames do not fit the VAE; a clip of 33 does.
+    prompt["cut"] = node("ImageFromBatch", image=["sampler", 0], batch_index=0, length=33)
+    prompt["encode"]["inputs"]["pixels"] = ["cut", 0]
+    assert len(server.images(server.run(prompt), "again")) == 33
+
+
+def sampler_error(server: ComfyServer, prompt: dict, node: str) -> str:
+    with pytest.raises(PromptFailed) as caught:
+        server.run(prompt)
+    assert caught.value.event["node_id"] == node
+    return caught.value.event["exception_message"].strip()
+
+
+def test_an_illegal_size_names_the_nearest_legal_ones(server: ComfyServer):
+    prompt = lite(width=64, height=80)
+    assert "64x64 or 64x96" in sampler_error(server, prompt, "sampler")
+
+
+def test_silent_death_by_missing_audio_is_explained(server: ComfyServer):
+    prompt = lite()
+    prompt["speech"] = node("EmptyAudio", duration=0.0, sample_rate=44100, channels=2)
+    assert "empty" in sampler_error(server, prompt, "audio")
+
+
+def test_a_batch_of_portraits_is_refused(server: ComfyServer):
+    prompt = lite()
+    prompt["picture"] = node("EmptyImage", width=64, height=64, batch_size=2, color=0)
+    assert "batch of 2" in sampler_error(server, prompt, "portrait")
+
+
+def test_a_ksampler_says_which_node_to_use(server: ComfyServer):
+    prompt = {
+        "load": lite()["load"],
+        "latent": node("EmptyLTXVLatentVideo", width=64, height=64, length=33, batch_size=1),
+        "words": node("LotusConditioning"),  # the one core CONDITIONING that needs no text model
+        "ksampler": node(
+            "KSampler",
+            model=["load", 0],
+            positive=["words", 0],
+            negative=["words", 0],
+            latent_image=["latent", 0],
+            seed=1,
+            steps=2,
+            cfg=1.0,
+            sampler_name="euler",
+            scheduler="simple",
+            denoise=1.0,
+        ),
+        "save": node("SaveLatent", samples=["ksampler", 0], filename_prefix="x"),
+    }
+    assert "FlashHead Sampler" in sampler_error(server, prompt, "ksampler")
+
+
+def test_an_unknown_checkpoint_is_refused_before_anything_runs(server: ComfyServer):
+    with pytest.raises(PromptRejected) as caught:
+        server.queue(lite(checkpoint="nothing/Model_Lite"))
+    assert caught.value.messages("load")
+
+
+@pytest.mark.parametrize("error", ["ImportError", "RuntimeError"])
+def test_everything_works_without_torchaudio(comfyui, bundle, tmp_path, error: str):
+    with ComfyServer(comfyui, tmp_path / "base", broken={"torchaudio": error}) as server:
+        server.place_input(SPEECH, hum(seconds=1.5, sample_rate=44100))
+        found = pixels(server.images(server.run(lite()), "images"))
+        assert len(found) == round(1.5 * 25)
+        assert found.std() > 1
