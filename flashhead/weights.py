@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +17,12 @@ from .backend import TORCH, Backend
 from .errors import CheckpointError
 
 Module = TypeVar("Module", bound=nn.Module)
+DTYPE_NAMES = {
+    torch.float32: "F32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.float8_e4m3fn: "F8_E4M3",
+}
 
 
 class WeightFile:
@@ -41,6 +49,35 @@ class WeightFile:
     def dtype(self, key: str) -> str:
         """The stored dtype's safetensors name, such as F32 or BF16."""
         return self._file.get_slice(key).get_dtype()
+
+
+class TorchFile:
+    """A file of `torch.save` that holds tensors by name and nothing else; memory-mapped."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        try:
+            tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except FileNotFoundError as error:
+            raise CheckpointError(f"{path} does not exist.") from error
+        except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+            reason = str(error).strip().partition("\n")[0].rstrip(".")
+            raise CheckpointError(
+                f"{path} is truncated or no file of plain weights ({reason}); download it again."
+            ) from error
+        if not isinstance(tensors, dict) or not all(
+            isinstance(tensor, Tensor) for tensor in tensors.values()
+        ):
+            raise CheckpointError(f"{path} holds more than tensors by name; it is another file.")
+        self._tensors: dict[str, Tensor] = tensors
+        self.shapes: dict[str, tuple[int, ...]] = {k: tuple(v.shape) for k, v in tensors.items()}
+
+    def __getitem__(self, key: str) -> Tensor:
+        return self._tensors[key]
+
+    def dtype(self, key: str) -> str:
+        """The stored dtype's safetensors name, such as F32 or BF16."""
+        return DTYPE_NAMES.get(self._tensors[key].dtype, str(self._tensors[key].dtype))
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -77,32 +114,51 @@ def check_shapes(network: nn.Module, shapes: Mapping[str, tuple[int, ...]], wher
             )
 
 
-def assemble(
-    make: Callable[[Backend], Module],
-    backend: Backend,
-    shapes: Mapping[str, tuple[int, ...]],
-    tensors: Iterable[tuple[str, Tensor]],
-    where: str,
-    *,
-    device: torch.device | str,
-    dtype: torch.dtype | None,
-) -> Module:
-    """Make a network on a backend and fill it, after checking a file's shapes against it.
+@dataclass(frozen=True)
+class Component:
+    """One network's weights on disk, known by their header; no weight is read until `load`.
 
-    Tensors are placed one by one, so that only one is held twice. `dtype` None keeps each
-    parameter's stored dtype; buffers always keep theirs. Raises `CheckpointError` (see
-    `check_shapes`) before any is read.
+    make: the network on a backend. config: its sizes. where: the file, for errors. shapes: of
+    every tensor, by our keys. read: a tensor by our key.
     """
-    # A host's layers may not have made their weights yet, so the keys are plain torch's.
-    plain = build(lambda: make(TORCH))
-    check_shapes(plain, shapes, where)
-    parameters, wanted = dict(plain.named_parameters()), plain.state_dict()
-    network = build(lambda: make(backend))
-    for key, tensor in tensors:
-        if key in wanted:
-            placed = tensor.to(device)
+
+    make: Callable[[Backend], nn.Module]
+    config: Any
+    where: str
+    shapes: Mapping[str, tuple[int, ...]]
+    read: Callable[[str], Tensor]
+
+    def checked(self) -> Component:
+        """Itself, once the header is found to hold what the network needs."""
+        check_shapes(build(lambda: self.make(TORCH)), self.shapes, self.where)
+        return self
+
+    def load(
+        self,
+        backend: Backend = TORCH,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+    ) -> Any:
+        """The network, filled tensor by tensor, so that only one is held twice.
+
+        `dtype` None keeps each parameter's stored dtype; buffers always keep theirs.
+        """
+        # A host's layers may not have made their weights yet, so the keys are plain torch's.
+        plain = build(lambda: self.make(TORCH))
+        parameters = dict(plain.named_parameters())
+        network = build(lambda: self.make(backend))
+        for key in plain.state_dict():
+            placed = self.read(key).to(device)
             if key in parameters:
                 placed = nn.Parameter(placed.to(dtype or placed.dtype), requires_grad=False)
-            owner, _, leaf = key.rpartition(".")
-            setattr(network.get_submodule(owner), leaf, placed)
-    return network
+            _assign(network, key, placed)
+        for key, buffer in list(network.named_buffers()):
+            if key not in plain.state_dict():  # a constant of the network's own
+                _assign(network, key, buffer.to(device))
+        return network
+
+
+def _assign(network: nn.Module, key: str, tensor: Tensor) -> None:
+    owner, _, leaf = key.rpartition(".")
+    setattr(network.get_submodule(owner), leaf, tensor)

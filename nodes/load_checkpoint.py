@@ -3,7 +3,7 @@
 import torch
 from comfy_api.latest import io
 
-from ..flashhead.checkpoint import check_family, find_layout
+from ..flashhead.checkpoint import open_checkpoint
 from .models import load_encoder, load_model, load_vae
 from .paths import checkpoint_names, find_checkpoint
 from .types import AudioEncoderType
@@ -54,8 +54,9 @@ class LoadCheckpoint(io.ComfyNode):
 
     @classmethod
     def execute(cls, checkpoint: str, weight_dtype: str) -> io.NodeOutput:
-        layout = find_layout(*find_checkpoint(checkpoint))
-        model = load_model(layout, _DTYPES[weight_dtype])
-        vae = load_vae(layout)
-        check_family(model.model.diffusion_model.config, vae.first_stage_model)
-        return io.NodeOutput(model, vae, load_encoder(layout))
+        opened = open_checkpoint(*find_checkpoint(checkpoint))
+        return io.NodeOutput(
+            load_model(opened.generator, opened.variant, _DTYPES[weight_dtype]),
+            load_vae(opened.vae),
+            load_encoder(opened.audio_encoder),
+        )

@@ -12,12 +12,13 @@ import comfy.ops
 import comfy.supported_models_base
 import torch
 
-from ..flashhead.backend import Backend
-from ..flashhead.checkpoint import Layout, load_audio_encoder, load_generator, load_ltx_vae
+from ..flashhead.audio_encoder import AudioEncoder
+from ..flashhead.backend import Backend, sdpa
+from ..flashhead.checkpoint import load_audio_encoder
 from ..flashhead.errors import FlashHeadError
 from ..flashhead.generator import Generator
-from ..flashhead.vae.ltx import LTXVAE
-from ..flashhead.weights import Module
+from ..flashhead.vae import VAE
+from ..flashhead.weights import Component
 
 _SUPPORTED = [torch.bfloat16, torch.float16, torch.float32]
 USE_SAMPLER = (
@@ -35,9 +36,11 @@ def _cast(parameter, dtype, device):
     return comfy.model_management.cast_to(parameter, dtype=dtype, device=device)
 
 
-def _backend(weight_dtype: torch.dtype, dtype: torch.dtype, device: torch.device) -> Backend:
+def _backend(
+    weight_dtype: torch.dtype, dtype: torch.dtype, device: torch.device, attention=_attention
+) -> Backend:
     operations = comfy.ops.pick_operations(weight_dtype, dtype, load_device=device)
-    return Backend(operations, _attention, _cast, dtype, device)
+    return Backend(operations, attention, _cast, dtype, device)
 
 
 def _patcher(network, load_device, offload_device):
@@ -54,7 +57,8 @@ class FlashHeadModel(comfy.model_base.BaseModel):
 
     def __init__(self, generator: Generator, variant: str, weight_dtype: torch.dtype):
         config = comfy.supported_models_base.BASE({"disable_unet_model_creation": True})
-        config.latent_format = comfy.latent_formats.LTXV()
+        family = comfy.latent_formats.LTXV if variant == "lite" else comfy.latent_formats.Wan21
+        config.latent_format = family()
         config.sampling_settings = {"shift": 5.0}
         dtype = generator.backend.dtype
         config.set_inference_dtype(weight_dtype, dtype if dtype != weight_dtype else None)
@@ -73,62 +77,58 @@ class FlashHeadModel(comfy.model_base.BaseModel):
         raise FlashHeadError(USE_SAMPLER)
 
 
-def load_model(layout: Layout, weight_dtype: torch.dtype | None):
-    """MODEL of a checkpoint; `weight_dtype` None lets ComfyUI choose."""
+def load_model(component: Component, variant: str, weight_dtype: torch.dtype | None):
+    """MODEL of a checkpoint's generator; `weight_dtype` None lets ComfyUI choose."""
     management = comfy.model_management
     device, offload = management.get_torch_device(), management.unet_offload_device()
     if weight_dtype is None:
         weight_dtype = management.unet_dtype(device, supported_dtypes=_SUPPORTED)
     dtype = management.unet_manual_cast(weight_dtype, device, _SUPPORTED) or weight_dtype
-    generator = load_generator(
-        layout.generator,
-        device=offload,
-        dtype=weight_dtype,
-        backend=_backend(weight_dtype, dtype, device),
-    )
-    return _patcher(FlashHeadModel(generator, layout.variant, weight_dtype), device, offload)
+    backend = _backend(weight_dtype, dtype, device)
+    generator = component.load(backend, device=offload, dtype=weight_dtype)
+    return _patcher(FlashHeadModel(generator, variant, weight_dtype), device, offload)
 
 
 class FlashHeadVAE:
     """What stands behind VAE; core's VAE Decode and VAE Encode can use it too."""
 
-    def __init__(self, network: LTXVAE, patcher):
+    def __init__(self, network: VAE, patcher):
         self.first_stage_model = network
         self.patcher = patcher
 
     def decode(self, samples: torch.Tensor) -> torch.Tensor:
-        """Latents (B, C, t, h, w) -> images (B, T, H, W, 3) in [0, 1]."""
+        """Latents (B, C, t, h, w) as core exchanges them -> images (B, T, H, W, 3) in [0, 1]."""
         comfy.model_management.load_models_gpu([self.patcher])
-        video = self.first_stage_model.decode(samples).float().add(1).div(2).clamp(0, 1)
+        network = self.first_stage_model
+        video = network.decode(network.normalize(samples)).float().add(1).div(2).clamp(0, 1)
         return video.to(comfy.model_management.intermediate_device()).movedim(1, -1)
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Images (T, H, W, 3) in [0, 1] -> latents (1, C, t, h, w)."""
+        """Images (T, H, W, 3) in [0, 1] -> latents (1, C, t, h, w) as core exchanges them."""
         comfy.model_management.load_models_gpu([self.patcher])
         video = pixels[..., :3].movedim(-1, 0).unsqueeze(0).mul(2).sub(1)
-        latents = self.first_stage_model.encode(video)
+        latents = self.first_stage_model.denormalize(self.first_stage_model.encode(video))
         return latents.to(comfy.model_management.intermediate_device())
 
     def get_models(self) -> list:
         return [self.patcher]
 
 
-def load_vae(layout: Layout) -> FlashHeadVAE:
+def load_vae(component: Component) -> FlashHeadVAE:
     """VAE of a checkpoint, in the dtype that ComfyUI uses for VAEs."""
     management = comfy.model_management
-    device = management.vae_device()
-    dtype = management.vae_dtype(device, [torch.bfloat16, torch.float16, torch.float32])
-    offload = management.vae_offload_device()
-    network = load_ltx_vae(
-        layout.vae, device=offload, dtype=dtype, backend=_backend(dtype, dtype, device)
-    )
+    device, offload = management.vae_device(), management.vae_offload_device()
+    dtype = management.vae_dtype(device, _SUPPORTED)
+    # The Wan VAE's one wide head is too wide for most attention kernels.
+    backend = _backend(dtype, dtype, device, attention=sdpa)
+    network = component.load(backend, device=offload, dtype=dtype)
     return FlashHeadVAE(network, _patcher(network, device, offload))
 
 
 class AudioEncoderModel:
     """What stands behind FLASHHEAD_AUDIO_ENCODER."""
 
-    def __init__(self, network: Module, patcher):
+    def __init__(self, network: AudioEncoder, patcher):
         self.network = network
         self.patcher = patcher
 
@@ -136,13 +136,10 @@ class AudioEncoderModel:
         return [self.patcher]
 
 
-def load_encoder(layout: Layout) -> AudioEncoderModel:
+def load_encoder(component: Component) -> AudioEncoderModel:
     """The audio encoder of a checkpoint; it computes in float32."""
     management = comfy.model_management
     device, offload = management.get_torch_device(), management.text_encoder_offload_device()
-    network = load_audio_encoder(
-        layout.audio_encoder,
-        device=offload,
-        backend=_backend(torch.float32, torch.float32, device),
-    )
+    backend = _backend(torch.float32, torch.float32, device)
+    network = load_audio_encoder(component, backend, device=offload)
     return AudioEncoderModel(network, _patcher(network, device, offload))

@@ -8,8 +8,8 @@ from pathlib import Path, PurePath
 
 import folder_paths
 
-from ..flashhead.checkpoint import GENERATOR_FOLDERS, REPOSITORY, WEIGHTS
 from ..flashhead.errors import CheckpointError
+from ..flashhead.layout import GENERATOR_FOLDERS, REPOSITORY, WEIGHTS
 
 FOLDER = "flashhead"
 _EXTENSIONS = {".safetensors"}

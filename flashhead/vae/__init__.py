@@ -18,3 +18,9 @@ class VAE(Protocol):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Normalised latents (B, C, t, h, w) -> video (B, 3, T, H, W), about [-1, 1]."""
+
+    def normalize(self, latents: Tensor) -> Tensor:
+        """Latents as ComfyUI's nodes of this family exchange them -> normalised."""
+
+    def denormalize(self, latents: Tensor) -> Tensor:
+        """Normalised latents -> as ComfyUI's nodes of this family exchange them."""

@@ -239,6 +239,12 @@ class LTXVAE(nn.Module):
         )
         return mean, std
 
+    def normalize(self, latents: Tensor) -> Tensor:
+        """The latents that ComfyUI's LTX nodes exchange, which are normalised already."""
+        return latents
+
+    denormalize = normalize
+
     def encode(self, video: Tensor) -> Tensor:
         """Video to latents.
 

@@ -7,17 +7,44 @@ metadata; reading that list gives both the sizes and the new names.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ..config import LTXVAEConfig
 from ..errors import CheckpointError
+from ..weights import Component, TorchFile, WeightFile, read_config
+from .ltx import LTXVAE
 
 STATISTICS = {
     "per_channel_statistics.mean-of-means": "latents_mean",
     "per_channel_statistics.std-of-means": "latents_std",
 }
 _PREFIX = "vae."
+
+
+def is_ltx(keys: Iterable[str]) -> bool:
+    """Whether a file's keys look like an LTX VAE's, in either layout."""
+    own = ("encoder.down_blocks.", "decoder.up_blocks.")
+    return any(key.removeprefix(_PREFIX).startswith(own) for key in keys)
+
+
+def open_ltx_vae(file: WeightFile | TorchFile) -> Component:
+    """The LTX 0.9.0 VAE in either layout; diffusers' has its config.json beside it.
+
+    Raises `CheckpointError`.
+    """
+    where, keys = str(file.path), list(file.shapes)
+    if is_original(keys):
+        config, renames = convert_original(getattr(file, "metadata", None), keys, where)
+    else:
+        config = LTXVAEConfig.from_diffusers(read_config(file.path.parent / "config.json"), where)
+        renames = {key: key for key in keys}
+    names = {new: old for old, new in renames.items()}
+    shapes = {new: file.shapes[old] for new, old in names.items()}
+    return Component(
+        partial(LTXVAE, config), config, where, shapes, lambda key: file[names[key]]
+    ).checked()
 
 
 def is_original(keys: Sequence[str]) -> bool:

@@ -331,6 +331,16 @@ class WanVAE(nn.Module):
         )
         return mean, std
 
+    def normalize(self, latents: Tensor) -> Tensor:
+        """The latents that ComfyUI's Wan nodes exchange -> normalised, as `decode` takes them."""
+        mean, std = self._statistics(latents)
+        return (latents - mean) / std
+
+    def denormalize(self, latents: Tensor) -> Tensor:
+        """Normalised latents, as `encode` gives them -> those that ComfyUI's Wan nodes exchange."""
+        mean, std = self._statistics(latents)
+        return latents * std + mean
+
     def _enter(self, x: Tensor) -> Tensor:
         return self.backend.place(x).contiguous(memory_format=torch.channels_last_3d)
 
@@ -356,9 +366,7 @@ class WanVAE(nn.Module):
         past: Past = {}
         groups = video.split([1] + [self.stride[0]] * (t // self.stride[0]), dim=2)
         moments = [self.conv1(self.encoder(self._enter(group), past)) for group in groups]
-        latents = torch.cat(moments, dim=2)[:, : self.latent_channels].float()
-        mean, std = self._statistics(latents)
-        return (latents - mean) / std
+        return self.normalize(torch.cat(moments, dim=2)[:, : self.latent_channels].float())
 
     def decode(self, latents: Tensor) -> Tensor:
         """Normalised latents (B, C, t, h, w) -> video (B, 3, 1 + (t-1)*stride, H, W).
@@ -378,7 +386,6 @@ class WanVAE(nn.Module):
                 f"(batch, {self.latent_channels}, frames, height, width)."
             )
         latents = self.backend.place(latents, torch.float32)
-        mean, std = self._statistics(latents)
         past: Past = {}
-        for frame in (latents * std + mean).split(1, dim=2):
+        for frame in self.denormalize(latents).split(1, dim=2):
             yield self.decoder(self.conv2(self._enter(frame)), past).clamp_(-1, 1)

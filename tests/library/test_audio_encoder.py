@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from flashhead import AudioError, CheckpointError
 from flashhead.checkpoint import load_audio_encoder
+from flashhead.components import open_audio_encoder
 
 CONFIG = dict(
     conv_dim=[6, 4, 10], conv_kernel=[9, 4, 3], conv_stride=[5, 3, 2], conv_bias=True,
@@ -20,7 +21,7 @@ CONFIG = dict(
 
 @pytest.fixture(scope="module")
 def encoder(checkpoint):
-    return load_audio_encoder(checkpoint / "wav2vec2-base-960h", device="cpu")
+    return load_audio_encoder(open_audio_encoder(checkpoint / "wav2vec2-base-960h"))
 
 
 def noise(*shape, seed=0):
@@ -137,7 +138,7 @@ def test_equals_a_naive_float64_encoder(kernel, samples, frames, tmp_path, devia
     config = {**CONFIG, "num_conv_pos_embeddings": kernel}
     weights = write_random(tmp_path, config, seed=kernel)
     waveform = noise(samples) * 0.2 + 0.1
-    actual = load_audio_encoder(tmp_path, device="cpu").encode(waveform, frames)
+    actual = load_audio_encoder(open_audio_encoder(tmp_path)).encode(waveform, frames)
     expected = reference_features(weights, config, waveform.double().numpy(), frames)
     assert deviation(actual, expected) < 1e-4
 
@@ -156,14 +157,14 @@ def test_key_names_of_every_kind_load_alike(tmp_path, encoder, checkpoint, lite,
         },
     )
     waveform = noise(16_000)
-    renamed = load_audio_encoder(folder, device="cpu")
+    renamed = load_audio_encoder(open_audio_encoder(folder))
     assert torch.equal(renamed.encode(waveform), encoder.encode(waveform))
 
 
 def test_stored_in_16_bit_it_still_computes_in_float32(lite, rewrite, encoder, deviation):
     folder = lite / "wav2vec2-base-960h"
     rewrite(folder / "model.safetensors", lambda w: {k: v.half() for k, v in w.items()})
-    features = load_audio_encoder(folder, device="cpu").encode(noise(8000))
+    features = load_audio_encoder(open_audio_encoder(folder)).encode(noise(8000))
     assert features.dtype == torch.float32
     assert deviation(features, encoder.encode(noise(8000))) < 0.05
 
@@ -206,4 +207,4 @@ def test_a_large_wav2vec2_is_refused(tmp_path):
     write_random(tmp_path, CONFIG)
     (tmp_path / "config.json").write_text(json.dumps({**CONFIG, "do_stable_layer_norm": True}))
     with pytest.raises(CheckpointError, match="wav2vec2-base-960h"):
-        load_audio_encoder(tmp_path, device="cpu")
+        load_audio_encoder(open_audio_encoder(tmp_path))

@@ -279,10 +279,14 @@ def test_a_foreign_generator(lite):
     refuse(lite, lite / GENERATOR, "audio_proj.proj1.weight", "not a FlashHead generator")
 
 
-def test_a_foreign_vae_and_audio_encoder(lite):
-    for name in (ENCODER, VAE):
-        save_file({"conv.weight": torch.zeros(3)}, lite / name)
-        refuse(lite, lite / name, "missing", "expected shape")
+def test_a_foreign_vae(lite):
+    save_file({"conv.weight": torch.zeros(3)}, lite / VAE)
+    refuse(lite, lite / VAE, "neither the Wan 2.1 VAE nor the LTX 0.9.0 VAE", "'conv.weight'")
+
+
+def test_a_foreign_audio_encoder(lite):
+    save_file({"conv.weight": torch.zeros(3)}, lite / ENCODER)
+    refuse(lite, lite / ENCODER, "missing", "expected shape")
 
 
 def test_the_other_variants_weights(lite, checkpoint):

@@ -6,7 +6,7 @@ from torch import nn
 
 from flashhead.audio_projection import group_windows
 from flashhead.backend import Backend, cast, sdpa
-from flashhead.checkpoint import load_generator
+from flashhead.components import open_generator
 from flashhead.rotary import rotary_table, rotate
 
 CASES = {
@@ -19,7 +19,7 @@ CASES = {
 
 def load(folder, dtype=torch.float32, **backend):
     backend = Backend(dtype=dtype, **backend)
-    return load_generator(folder, device="cpu", dtype=dtype, backend=backend)
+    return open_generator(folder).load(backend, dtype=dtype)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 import torch
 
-from flashhead.checkpoint import load_generator
+from flashhead.components import open_generator
 
 CONFIGS = {
     "lite": dict(
@@ -153,7 +153,7 @@ def velocity(w, c, x, t, audio, y):
 def test_equals_a_naive_float64_model(name, seed, tmp_path, write_generator, deviation):
     config = CONFIGS[name]
     weights = write_generator(tmp_path, seed=seed, **config)
-    generator = load_generator(tmp_path, device="cpu", dtype=torch.float32)
+    generator = open_generator(tmp_path).load()
     rng = torch.Generator().manual_seed(seed)
     frames, (_, ph, pw) = 3 + seed, config["patch_size"]
     x, y = torch.randn(2, 2, config["out_dim"], frames, 2 * ph, 3 * pw, generator=rng)

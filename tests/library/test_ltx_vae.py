@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from flashhead import CheckpointError
-from flashhead.checkpoint import load_ltx_vae
+from flashhead.components import open_vae
 from flashhead.config import LTXVAEConfig
 from flashhead.vae.ltx import LTXVAE
 from flashhead.weights import build
@@ -16,7 +16,7 @@ ORIGINAL = "ltx_vae_original_layout.safetensors"
 
 
 def load(path, dtype=torch.float32):
-    return load_ltx_vae(path, device="cpu", dtype=dtype)
+    return open_vae(path).load(dtype=dtype)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from flashhead.checkpoint import load_ltx_vae
+from flashhead.components import open_vae
 
 CONFIGS = {
     "wide": dict(block_out_channels=[6, 6, 10, 12], layers_per_block=[1, 2, 1, 2, 1]),
@@ -121,7 +121,7 @@ def test_equals_a_naive_float64_vae(name, shape, tmp_path, deviation):
     decoded = decode(weights, config, latents)
     save_file(dict(weights), tmp_path / "diffusion_pytorch_model.safetensors")
     (tmp_path / "config.json").write_text(json.dumps({"latent_channels": CHANNELS, **config}))
-    vae = load_ltx_vae(tmp_path, device="cpu", dtype=torch.float32)
+    vae = open_vae(tmp_path).load(dtype=torch.float32)
     assert deviation(vae.encode(video), latents) < 1e-4
     assert decoded.shape == video.shape
     assert deviation(vae.decode(latents.float()), decoded) < 1e-4

@@ -1,0 +1,213 @@
+"""The command line: `python -m flashhead generate` and `info`.
+
+Exit status: 0 done, 1 bad input or a run that failed (one line on stderr), 2 wrong usage, 130
+interrupted; what was finished by then is kept as a playable video.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import av
+import torch
+
+from .audio_source import FileAudio
+from .checkpoint import load_bundle, open_checkpoint
+from .config import FPS, frame_count
+from .errors import CheckpointError, FlashHeadError
+from .generation import AUDIO_MODES, chunk_count, generate
+from .info import describe
+from .layout import AUDIO_REPOSITORY, GENERATOR_FOLDERS, REPOSITORY
+from .portrait import load_portrait
+from .progress import Progress
+from .settings import Settings
+from .video import VideoWriter
+
+CHECKPOINT_VARIABLE = "FLASHHEAD_CHECKPOINT"
+_DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status; wrong usage raises argparse's `SystemExit(2)`."""
+    arguments = _parser().parse_args(argv)
+    try:
+        arguments.command(arguments)
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return 130
+    except torch.cuda.OutOfMemoryError:
+        _say("error: the device ran out of memory; try a smaller --size or --dtype bfloat16")
+        return 1
+    except (FlashHeadError, OSError, av.FFmpegError) as error:
+        _say(f"error: {' '.join(str(error).split())}")
+        return 1
+    return 0
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="flashhead", description="SoulX-FlashHead: a portrait and speech to a talking head."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_generate(commands.add_parser("generate", help="make a video"))
+    info = commands.add_parser("info", help="say what a checkpoint is, from its headers")
+    info.add_argument("path", type=Path, help="published folder, component folder or weight file")
+    info.set_defaults(command=lambda arguments: print(describe(arguments.path)))
+    return parser
+
+
+def _add_generate(parser: argparse.ArgumentParser) -> None:
+    defaults = Settings()
+    add = parser.add_argument
+    add("--portrait", type=Path, required=True, help="picture of a face")
+    add("--audio", type=Path, required=True, help="speech; any sound file, or a video's sound")
+    add("--output", type=Path, required=True, help="the .mp4 to write")
+    add(
+        "--checkpoint",
+        type=Path,
+        help=f"folder of {REPOSITORY} (default: the environment's {CHECKPOINT_VARIABLE})",
+    )
+    add("--variant", choices=GENERATOR_FOLDERS, help="default: the only one in the checkpoint")
+    add("--size", type=_size, default=defaults.size, metavar="WxH", help="default: 512x512")
+    add("--seed", type=int, default=defaults.seed, help="default: %(default)s")
+    add(
+        "--steps",
+        type=int,
+        default=defaults.steps,
+        help="sampling steps; default: the variant's own",
+    )
+    add(
+        "--shift", type=float, default=defaults.shift, help="of the timesteps; default: %(default)s"
+    )
+    add(
+        "--color-match",
+        type=float,
+        default=defaults.color_match,
+        metavar="STRENGTH",
+        help="keep the portrait's colours, 0 to 1; default: %(default)s",
+    )
+    add(
+        "--audio-mode",
+        choices=AUDIO_MODES,
+        default=AUDIO_MODES[0],
+        help="hear the audio as it comes, or once as a whole; default: %(default)s",
+    )
+    add("--device", help="such as cuda, cuda:1, mps or cpu; default: the first that is there")
+    add(
+        "--dtype",
+        choices=_DTYPES,
+        help="default: bfloat16 on cuda (float16 where it has none), float32 elsewhere",
+    )
+    add("--quiet", action="store_true", help="say nothing but errors")
+    parser.set_defaults(command=generate_video)
+
+
+def _size(text: str) -> tuple[int, int]:
+    """WIDTHxHEIGHT -> (height, width)."""
+    match = re.fullmatch(r"(\d+)[xX](\d+)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"'{text}' is not WIDTHxHEIGHT, such as 512x512")
+    return int(match[2]), int(match[1])
+
+
+def generate_video(arguments: argparse.Namespace) -> None:
+    """The `generate` command; every input is checked before any weight is read."""
+    settings = Settings(
+        size=arguments.size,
+        seed=arguments.seed,
+        steps=arguments.steps,
+        shift=arguments.shift,
+        color_match=arguments.color_match,
+    )
+    device = _device(arguments.device)
+    dtype = _DTYPES[arguments.dtype] if arguments.dtype else _default_dtype(device)
+    checkpoint = _checkpoint(arguments.checkpoint)
+    opened = open_checkpoint(checkpoint, arguments.variant)
+    geometry = opened.geometry
+    geometry.check_size(settings.size)
+    _check_output(arguments.output, (arguments.portrait, arguments.audio))
+    portrait = load_portrait(arguments.portrait)
+    audio = FileAudio(arguments.audio)
+    height, width = settings.size
+    writer = VideoWriter(arguments.output, height=height, width=width, fps=FPS, audio=audio)
+
+    bundle = load_bundle(checkpoint, opened.variant, device=device, dtype=dtype)
+    frames = frame_count(audio.samples, audio.sample_rate)
+    stream = None if arguments.quiet else sys.stderr
+    progress = Progress(stream, chunk_count(geometry, frames, arguments.audio_mode))
+    chunks = generate(
+        bundle,
+        portrait,
+        audio,
+        **dataclasses.asdict(settings),
+        audio_mode=arguments.audio_mode,
+        on_step=progress.step,
+    )
+    try:
+        with writer:
+            for chunk in chunks:
+                writer.write(chunk.frames)
+                progress.chunk(chunk.index, len(chunk.frames))
+    except BaseException:
+        progress.close()
+        if writer.frames:
+            _say(f"kept {writer.frames / FPS:.2f} of {frames / FPS:.2f} s in {arguments.output}")
+        raise
+    progress.close()
+    if not arguments.quiet:
+        made = f"{frames} frames at {width}x{height} in {progress.seconds:.1f} s"
+        print(f"{arguments.output}: {made} ({progress.speed})")
+
+
+def _checkpoint(path: Path | None) -> Path:
+    named = path or os.environ.get(CHECKPOINT_VARIABLE)
+    if named:
+        return Path(named)
+    raise CheckpointError(
+        f"No checkpoint: download {REPOSITORY}, and {AUDIO_REPOSITORY} into its folder, and give "
+        f"that folder by --checkpoint or in the environment's {CHECKPOINT_VARIABLE}."
+    )
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    # What torch raises for a device that is misspelt, absent or not compiled in.
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
+        raise FlashHeadError(f"The device '{name}' cannot be used here: {reason}") from error
+    return device
+
+
+def _default_dtype(device: torch.device) -> torch.dtype:
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+
+
+def _check_output(output: Path, inputs: Sequence[Path]) -> None:
+    for path in inputs:
+        if output.resolve() == path.resolve():
+            raise FlashHeadError(f"The output {output} is also an input; give another name.")

@@ -1,0 +1,321 @@
+"""The command line: what it writes, what it says, how it exits."""
+
+import io
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import wave
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from flashhead import NonFiniteError, cli
+from flashhead.progress import Progress
+from flashhead.stream import Chunk
+from flashhead.weights import WeightFile
+
+ROOT = Path(__file__).parents[2]
+GENERATOR = "Model_Lite/diffusion_pytorch_model.safetensors"
+
+
+def write_wav(path, seconds, rate=22_050, channels=1):
+    noise = np.random.default_rng(0).normal(scale=2000, size=(round(seconds * rate), channels))
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(noise.astype("<i2").tobytes())
+    return path
+
+
+def watch(path):
+    """(pictures, samples heard, their rate) of a video, decoded whole."""
+    with av.open(str(path)) as video:
+        pictures = sum(1 for _ in video.decode(video=0))
+    with av.open(str(path)) as video:
+        rate = video.streams.audio[0].rate
+        return pictures, sum(frame.samples for frame in video.decode(audio=0)), rate
+
+
+@pytest.fixture
+def audio(tmp_path):
+    return write_wav(tmp_path / "speech.wav", 1.5)
+
+
+@pytest.fixture
+def command(checkpoint, portrait, audio, tmp_path):
+    """A `generate` command line, with options replaced (None: left out) or added."""
+
+    def make(**changes):
+        options = {
+            "checkpoint": checkpoint,
+            "variant": "lite",
+            "portrait": portrait,
+            "audio": audio,
+            "output": tmp_path / "out.mp4",
+            "size": "64x64",
+            "device": "cpu",
+        }
+        options |= {name.replace("_", "-"): value for name, value in changes.items()}
+        return ["generate"] + [
+            str(part)
+            for name, value in options.items()
+            if value is not None
+            for part in (f"--{name}", value)
+        ]
+
+    return make
+
+
+def run(arguments, **options):
+    return subprocess.Popen(
+        [sys.executable, "-m", "flashhead", *arguments],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def only_error(told):
+    """The one line that was said."""
+    assert told.out == ""
+    lines = told.err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), told.err
+    return lines[0]
+
+
+def test_generate_as_a_process(command, tmp_path):
+    stereo = write_wav(tmp_path / "stereo.wav", 2.2, rate=44_100, channels=2)
+    process = run(command(audio=stereo, size="96x64"))
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    pictures, samples, rate = watch(tmp_path / "out.mp4")
+    assert pictures == 55 and rate == 44_100
+    assert 2.2 * rate <= samples < 2.2 * rate + 2048
+    assert re.fullmatch(r".*out\.mp4: 55 frames at 96x64 in .* s \(.* fps, .*x real time\)\n", out)
+    assert re.search(r"^chunk 1/3, 24 frames, [\d.]+ fps, [\d.]+x real time$", err, re.M)
+    assert "chunk 3/3, 55 frames" in err and "\r" not in err
+
+
+def test_same_seed_same_video(command, tmp_path):
+    videos = []
+    for number, seed in enumerate((1, 1, 2)):
+        output = tmp_path / f"{number}.mp4"
+        assert cli.main([*command(output=output, seed=seed, steps=2), "--quiet"]) == 0
+        videos.append(output.read_bytes())
+    assert videos[0] == videos[1] != videos[2]
+
+
+def test_quiet_once_and_the_environment(command, checkpoint, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv(cli.CHECKPOINT_VARIABLE, str(checkpoint))
+    options = {"audio_mode": "once", "dtype": "bf16", "color_match": 0, "shift": 3}
+    assert cli.main([*command(checkpoint=None, **options), "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert watch(tmp_path / "out.mp4")[0] == 38
+
+
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        ({"checkpoint": None}, "huggingface.co/Soul-AILab/SoulX-FlashHead-1_3B"),
+        ({"checkpoint": "nowhere"}, "nowhere is not a folder"),
+        ({"variant": None}, "several variants (lite, pro)"),
+        ({"variant": "pretrained"}, "teacher"),
+        ({"size": "100x64"}, "nearest: 96x64 or 128x64"),
+        ({"size": "0x64"}, "0x64"),
+        ({"steps": 0}, "step"),
+        ({"shift": -1}, "shift"),
+        ({"seed": -1}, "seed"),
+        ({"color_match": 2}, "colour"),
+        ({"device": "toaster"}, "device 'toaster' cannot be used"),
+        ({"device": "cuda:99"}, "device 'cuda:99' cannot be used"),
+        ({"device": "meta"}, "device 'meta' cannot be used"),
+        ({"portrait": "nobody.png"}, "nobody.png"),
+        ({"portrait": __file__}, "not a readable picture"),
+        ({"audio": "silence.wav"}, "silence.wav"),
+        ({"audio": __file__}, Path(__file__).name),
+        ({"output": "nowhere/out.mp4"}, "nowhere"),
+        ({"output": "out.avi"}, ".mp4"),
+    ],
+)
+def test_bad_input_is_one_line(command, monkeypatch, capsys, changes, says):
+    """Status 1, and no weight was read."""
+    monkeypatch.setattr(cli, "load_bundle", lambda *_, **__: pytest.fail("weights were loaded"))
+    monkeypatch.delenv(cli.CHECKPOINT_VARIABLE, raising=False)
+    assert cli.main(command(**changes)) == 1
+    assert says in only_error(capsys.readouterr())
+
+
+def test_output_is_not_an_input(command, audio, tmp_path, capsys):
+    (tmp_path / "sub").mkdir()
+    spelt_otherwise = tmp_path / "sub" / ".." / audio.name
+    before = audio.read_bytes()
+    assert cli.main(command(output=spelt_otherwise)) == 1
+    assert "also an input" in only_error(capsys.readouterr())
+    assert audio.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["dance"],
+        ["generate"],
+        ["info"],
+        ["generate", "--portrait", "a", "--audio", "b", "--output", "c", "--size", "64"],
+        ["generate", "--portrait", "a", "--audio", "b", "--output", "c", "--variant", "heavy"],
+        ["generate", "--portrait", "a", "--audio", "b", "--output", "c", "--steps", "many"],
+    ],
+)
+def test_wrong_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as exit:
+        cli.main(arguments)
+    assert exit.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+def stop_after_first_chunk(monkeypatch, error):
+    def generate(*arguments, **options):
+        chunks = original(*arguments, **options)
+        yield next(chunks)
+        raise error
+
+    original = cli.generate
+    monkeypatch.setattr(cli, "generate", generate)
+
+
+def test_failure_on_the_way_keeps_what_is_done(command, monkeypatch, tmp_path, capsys):
+    stop_after_first_chunk(monkeypatch, NonFiniteError("Chunk 1 came out as NaN."))
+    assert cli.main(command()) == 1
+    *_, kept, error = capsys.readouterr().err.splitlines()
+    assert kept.startswith("kept 0.96 of 1.52 s in ")
+    assert error == "error: Chunk 1 came out as NaN."
+    assert watch(tmp_path / "out.mp4")[0] == 24
+
+
+def test_interrupt_before_the_first_chunk(command, monkeypatch, tmp_path, capsys):
+    def generate(*_, **__):
+        raise KeyboardInterrupt
+        yield Chunk
+
+    monkeypatch.setattr(cli, "generate", generate)
+    assert cli.main(command()) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["speech.wav"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGINT to one process")
+def test_ctrl_c_keeps_a_playable_video(command, tmp_path):
+    long = write_wav(tmp_path / "long.wav", 300, rate=16_000)
+    # A test runner in the background may have handed down an ignored SIGINT.
+    process = run(
+        command(audio=long), preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    )
+    line = process.stderr.readline()
+    assert line.startswith("chunk 1/"), line
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and out == ""
+    *_, kept, last = err.splitlines()
+    assert last == "interrupted"
+    seconds = float(re.fullmatch(r"kept ([\d.]+) of 300.00 s in .*out\.mp4", kept)[1])
+    pictures, samples, rate = watch(tmp_path / "out.mp4")
+    assert 24 <= pictures == round(seconds * 25) < 300 * 25
+    assert abs(samples / rate - seconds) < 0.15
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "long.wav",
+        "out.mp4",
+        "speech.wav",
+    ]
+
+
+def test_info_on_a_folder(checkpoint, monkeypatch, capsys):
+    monkeypatch.setattr(WeightFile, "__getitem__", lambda *_: pytest.fail("a weight was read"))
+    assert cli.main(["info", str(checkpoint)]) == 0
+    told = capsys.readouterr().out
+    assert "published folder with lite, pro" in told
+    assert "Model_Lite: 727,072 elements in 114 tensors, F32, 2.92 MB" in told
+    assert "33 frames: 9 of motion, 24 new (0.96 s, 15,360 samples at 16 kHz)" in told
+    assert "width in multiples of 32, height in multiples of 32" in told
+    assert "512x512 is 8x5x16x16 latents, 1,280 tokens" in told
+    assert "in bfloat16" in told
+
+
+@pytest.mark.parametrize(
+    "name, says",
+    [
+        (GENERATOR, "generator"),
+        ("Model_Lite", "dim 40, 3 layers, 2 heads"),
+        ("VAE_LTX", "LTX 0.9.0 in diffusers' layout, widths 4 8 16 16"),
+        ("ltx_vae_original_layout.safetensors", "Lightricks' layout"),
+        ("wav2vec2-base-960h/model.safetensors", "wav2vec2, 3 layers of 16"),
+        ("VAE_Wan", "Wan 2.1, widths 4 8 16 16"),
+    ],
+)
+def test_info_on_one_component(checkpoint, capsys, name, says):
+    assert cli.main(["info", str(checkpoint / name)]) == 0
+    assert says in capsys.readouterr().out
+
+
+def test_info_lists_what_cannot_load(lite, capsys):
+    shutil.rmtree(lite / "VAE_LTX")
+    assert cli.main(["info", str(lite)]) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"cannot load .*VAE_LTX.* does not exist", told)
+
+
+@pytest.mark.parametrize("spoil", ["truncated", "empty folder", "missing", "foreign"])
+def test_info_on_something_else(lite, tmp_path, capsys, spoil):
+    path = lite / GENERATOR
+    if spoil == "truncated":
+        path.write_bytes(path.read_bytes()[:1000])
+    elif spoil == "empty folder":
+        path = tmp_path / "empty"
+        path.mkdir()
+    elif spoil == "missing":
+        path = tmp_path / "missing"
+    else:
+        path = tmp_path / "foreign.safetensors"
+        path.write_bytes(b"\2\0\0\0\0\0\0\0{}")
+    assert cli.main(["info", str(path)]) == 1
+    assert path.name in only_error(capsys.readouterr())
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_progress_on_a_terminal():
+    now = 0.0
+    stream = Terminal()
+    progress = Progress(stream, 2, clock=lambda: now)
+    progress.step(0, 4, 4)
+    assert stream.getvalue() == "\r[########------------] chunk 1/2 4/4"
+    now = 2.0
+    progress.chunk(0, 25)
+    assert stream.getvalue().endswith("[##########----------] chunk 1/2, 12.5 fps, 0.50x real time")
+    progress.close()
+    assert re.search(r"\r +\r$", stream.getvalue()) and "\n" not in stream.getvalue()
+
+
+def test_progress_in_a_log_is_short():
+    now = 0.0
+    stream = io.StringIO()
+    progress = Progress(stream, 1000, clock=lambda: now)
+    for index in range(1000):
+        now += 0.1
+        progress.step(index, 1, 4)
+        progress.chunk(index, 24)
+    lines = stream.getvalue().splitlines()
+    assert 15 < len(lines) < 25
+    assert lines[-1] == "chunk 1000/1000, 24000 frames, 240.0 fps, 9.60x real time"

@@ -1,0 +1,110 @@
+"""Random checkpoints: the published keys and sizes, the same bytes from the same seed."""
+
+import json
+import math
+
+import pytest
+import torch
+from safetensors import safe_open
+
+import flashhead
+from flashhead.config import AudioEncoderConfig, GeneratorConfig, LTXVAEConfig
+from flashhead.miniature import (
+    MINIATURE,
+    PUBLISHED_LITE,
+    Sizes,
+    published_shapes,
+    write_checkpoint,
+)
+
+FILES = (
+    "Model_Lite/diffusion_pytorch_model.safetensors",
+    "VAE_LTX/diffusion_pytorch_model.safetensors",
+    "wav2vec2-base-960h/model.safetensors",
+)
+
+
+def shapes_in(path):
+    with safe_open(path, framework="pt") as file:
+        return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
+
+
+def contents(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_same_seed_same_bytes(tmp_path):
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    first, second, other = (
+        contents(write_checkpoint(tmp_path / name, seed=seed))
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
+    assert first == second
+    assert all(first[name] != other[name] for name in FILES)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert sum(map(len, first.values())) < 8e6
+
+
+def test_published_sizes():
+    """Element and tensor counts of the published files (DESIGN §1.1)."""
+    shapes = published_shapes(PUBLISHED_LITE, unused=True)
+    counts = [(sum(map(math.prod, s.values())), len(s)) for s in shapes.values()]
+    assert counts[:2] == [(1_526_864_256, 843), (419_193_905, 190)]
+    header = 377_607_901 - 4 * counts[2][0]
+    assert 0 < header < 30_000
+
+
+def test_keys_are_the_published_ones(checkpoint, tmp_path):
+    """Sizes read from a checkpoint in the published layout give back its keys and shapes."""
+    generator, vae, encoder = (
+        json.loads((checkpoint / name).with_name("config.json").read_text()) for name in FILES
+    )
+    sizes = Sizes(
+        GeneratorConfig.from_checkpoint(generator, shapes_in(checkpoint / FILES[0]), ""),
+        LTXVAEConfig.from_diffusers(vae, ""),
+        AudioEncoderConfig.from_checkpoint(encoder, ""),
+    )
+    write_checkpoint(tmp_path, sizes, unused=True)
+    other_names = {"weight_g": "original0", "weight_v": "original1"}  # both spellings are published
+    for name in FILES:
+        written, expected = shapes_in(tmp_path / name), shapes_in(checkpoint / name)
+        for ours, theirs in other_names.items():
+            key = "wav2vec2.encoder.pos_conv_embed.conv."
+            if key + ours in written:
+                written[f"{key}parametrizations.weight.{theirs}"] = written.pop(key + ours)
+        if "text_embedding.0.weight" in expected:  # the fixture's text is narrower
+            expected["text_embedding.0.weight"] = written["text_embedding.0.weight"]
+        assert written == expected
+    bundle = flashhead.load_bundle(tmp_path)
+    assert bundle.generator.config == sizes.generator
+    assert bundle.vae.config == sizes.vae
+    assert bundle.audio_encoder.config == sizes.audio_encoder
+
+
+def test_unused_keys_move_no_weight(tmp_path):
+    plain, whole = (
+        flashhead.load_bundle(write_checkpoint(tmp_path / str(unused), unused=unused))
+        for unused in (False, True)
+    )
+    for part in ("generator", "vae", "audio_encoder"):
+        expected = getattr(plain, part).state_dict()
+        for key, tensor in getattr(whole, part).state_dict().items():
+            assert torch.equal(tensor, expected[key]), key
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_frames_are_a_picture_of_something(tmp_path, portrait, dtype):
+    """Neither flat nor saturated, in any stored dtype, without help from colour matching."""
+    bundle = flashhead.load_bundle(write_checkpoint(tmp_path, MINIATURE, dtype=dtype), dtype=dtype)
+    noise = torch.randn(32_000, generator=torch.Generator().manual_seed(0)) * 0.1
+    chunks = flashhead.generate(bundle, portrait, noise, 16_000, size=(64, 64), color_match=0)
+    frames = torch.cat([chunk.frames for chunk in chunks])
+    assert frames.shape == (50, 64, 64, 3)
+    assert 0.05 < frames.std() < 0.4
+    assert ((frames == 0) | (frames == 1)).float().mean() < 0.3
+    assert not torch.equal(frames[0], frames[-1])
