@@ -5,6 +5,7 @@ for chunk in flashhead.generate(bundle, "portrait.png", waveform, sample_rate):
     ...  # chunk.frames: (n, H, W, 3) in [0, 1]
 """
 
+from .batch import Session, generate_batch
 from .checkpoint import Bundle, load_bundle
 from .errors import (
     AudioError,
@@ -28,8 +29,10 @@ __all__ = [
     "LiveStream",
     "NonFiniteError",
     "PortraitError",
+    "Session",
     "Settings",
     "SizeError",
     "generate",
+    "generate_batch",
     "load_bundle",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from .audio_context import CACHE_SECONDS, context_windows
 from .audio_source import AudioSource, TensorAudio, speech_blocks
 from .checkpoint import Bundle
-from .config import SAMPLES_PER_FRAME, ChunkGeometry, frame_count
+from .config import FPS, SAMPLES_PER_FRAME, ChunkGeometry, frame_count
 from .errors import AudioError
 from .live import LiveStream, OnChunkStep
 from .portrait import Portrait, load_portrait
@@ -21,6 +21,17 @@ from .settings import Settings
 from .stream import Chunk
 
 AUDIO_MODES = ("stream", "once")
+
+
+def audio_source(
+    waveform: Tensor | np.ndarray | AudioSource, sample_rate: int | None
+) -> AudioSource:
+    """A source from either way of giving audio; raises `AudioError`."""
+    if hasattr(waveform, "blocks"):
+        return waveform
+    if sample_rate is None and isinstance(waveform, Tensor | np.ndarray):
+        raise AudioError("A waveform came without its sample_rate in Hz.")
+    return TensorAudio(waveform, sample_rate)
 
 
 def chunk_count(geometry: ChunkGeometry, frames: int, audio_mode: str) -> int:
@@ -43,6 +54,7 @@ def generate(
     guidance: float | None = None,
     audio_mode: str = "stream",
     cache_seconds: float = CACHE_SECONDS,
+    switches: Mapping[float, Portrait] | None = None,
     on_step: OnChunkStep | None = None,
 ) -> Iterator[Chunk]:
     """Make a portrait speak, chunk by chunk.
@@ -65,6 +77,8 @@ def generate(
         audio_mode: "stream" hears the audio as it comes, with a cache of the past; "once" encodes
             the clip whole (memory grows with its length).
         cache_seconds: the past that stream mode hears.
+        switches: seconds -> another portrait, from the first chunk that starts then or later;
+            audio and noise go on.
         on_step: called with (chunk, steps done, steps); may raise to stop.
 
     Returns:
@@ -80,17 +94,16 @@ def generate(
             f"Unknown audio mode '{audio_mode}'; expected one of {', '.join(AUDIO_MODES)}."
         )
     picture = load_portrait(portrait)
-    source = waveform
-    if not hasattr(waveform, "blocks"):
-        if sample_rate is None and isinstance(waveform, Tensor | np.ndarray):
-            raise AudioError("A waveform came without its sample_rate in Hz.")
-        source = TensorAudio(waveform, sample_rate)
+    source = audio_source(waveform, sample_rate)
+    later = [(at, load_portrait(other)) for at, other in sorted((switches or {}).items())]
 
     def run() -> Iterator[Chunk]:
         live = LiveStream(bundle, picture, settings, on_step)
         renders = (_stream if audio_mode == "stream" else _once)(live, source)
         total, start = frame_count(source.samples, source.sample_rate), 0
         while start < total:
+            while later and start >= later[0][0] * FPS:
+                live.switch(later.pop(0)[1])
             chunk = Chunk(next(renders), live.state.index - 1, start).head(total - start)
             start += len(chunk.frames)
             yield chunk

@@ -40,6 +40,14 @@ class AudioCondition:
 
     keys_values: tuple[tuple[Tensor, Tensor], ...]
 
+    def repeat(self, count: int) -> AudioCondition:
+        """This condition of one sample, for a batch of `count`."""
+        if count == 1:
+            return self
+        return AudioCondition(
+            tuple((k.repeat(count, 1, 1), v.repeat(count, 1, 1)) for k, v in self.keys_values)
+        )
+
     def join(self, other: AudioCondition) -> AudioCondition:
         """Both conditions as one batch, this one's samples first."""
         return AudioCondition(

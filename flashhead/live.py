@@ -11,11 +11,9 @@ from .checkpoint import Bundle
 from .config import SAMPLE_RATE, frame_count
 from .errors import AudioError
 from .portrait import Portrait, prepare_portrait
-from .sampling import plan_sampling
 from .settings import Settings
 from .state import StreamState, encode_portrait, start_stream, switch_portrait
-from .stream import Chunk, check_finite, decode_chunk, hear_chunk, sample_chunk
-from .variants import VARIANTS
+from .stream import Chunk, hear_chunk, plan_stream, render_chunk
 
 OnChunkStep = Callable[[int, int, int], None]
 
@@ -55,15 +53,7 @@ class LiveStream:
             prepare_portrait(portrait, self.settings.size),
         )
         self.state = start_stream(condition, self.settings.seed, self.settings.cache_seconds)
-        variant, chosen = VARIANTS[bundle.variant], self.settings
-        self._plan = plan_sampling(
-            bundle.generator,
-            condition.latents,
-            chosen.steps or variant.steps,
-            chosen.shift,
-            renoise=variant.sampler == "renoise",
-            guidance=variant.guidance if chosen.guidance is None else chosen.guidance,
-        )
+        self._plan = plan_stream(bundle, self.settings, condition.latents)
         self._pending = torch.empty(0, dtype=torch.float32)
         self._heard = 0
         self._shown = 0
@@ -90,11 +80,9 @@ class LiveStream:
             if self.on_step is not None:
                 self.on_step(index, done, steps)
 
-        latents, state = sample_chunk(self.bundle.generator, self._plan, windows, state, step)
-        frames, state = decode_chunk(
-            self.bundle.vae, self.geometry, latents, state, self.settings.color_match
+        frames, state = render_chunk(
+            self.bundle, self._plan, windows, state, self.settings.color_match, step
         )
-        check_finite(frames, state, self.bundle)
         self.state = state
         return frames[0]
 

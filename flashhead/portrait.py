@@ -48,6 +48,22 @@ def load_portrait(portrait: Portrait) -> Image.Image:
     )
 
 
+def load_portraits(folder: str | Path) -> dict[str, Image.Image]:
+    """Every picture in a folder, by its file name without extension, in order of name.
+
+    Raises `PortraitError` for a folder that is missing or holds no picture, and for a picture
+    that `load_portrait` refuses.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise PortraitError(f"The folder of portraits {folder} does not exist.")
+    extensions = Image.registered_extensions()
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in extensions)
+    if not paths:
+        raise PortraitError(f"The folder of portraits {folder} holds no picture.")
+    return {path.stem: load_portrait(path) for path in paths}
+
+
 def _from_image(image: Image.Image, where: str) -> Image.Image:
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         alpha = np.asarray(image.convert("RGBA"))[..., 3]

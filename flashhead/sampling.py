@@ -19,8 +19,8 @@ OnStep = Callable[[int, int], None]
 class Guidance:
     """Audio guidance: v = v_silent + scale * (v_audio - v_silent).
 
-    silent: the condition of zero audio features for the whole batch. joint: both velocities in
-    one batch, which needs the memory of twice the sessions.
+    silent: the condition of zero audio features, of one sample. joint: both velocities in one
+    batch, which needs the memory of twice the sessions.
     """
 
     scale: float
@@ -88,7 +88,7 @@ def _plan_guidance(
         joint = fits(2 * batch * needed, reference.device)
     frames = 1 + (reference.shape[2] - 1) * config.vae_stride[0]
     zeros = torch.zeros(
-        batch, frames, config.audio_window, 1, config.audio_width, device=reference.device
+        1, frames, config.audio_window, 1, config.audio_width, device=reference.device
     )
     return Guidance(scale, generator.embed_audio(zeros), joint)
 
@@ -123,19 +123,20 @@ def _velocity(
     time, guidance = plan.time[step : step + 1], plan.guidance
     if guidance is None:
         return generator.denoise(x, reference, time, audio, plan.rotary).float()
+    silence = guidance.silent.repeat(x.shape[0])
     if guidance.joint:
         both = generator.denoise(
             torch.cat([x, x]),
             torch.cat([reference, reference]),
             time,
-            audio.join(guidance.silent),
+            audio.join(silence),
             plan.rotary,
         )
         heard, silent = both.float().chunk(2)
     else:
         heard, silent = (
             generator.denoise(x, reference, time, condition, plan.rotary).float()
-            for condition in (audio, guidance.silent)
+            for condition in (audio, silence)
         )
     return torch.lerp(silent, heard, guidance.scale)
 

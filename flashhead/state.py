@@ -46,6 +46,21 @@ def encode_portrait(vae: VAE, geometry: ChunkGeometry, portrait: Tensor) -> Port
     return PortraitCondition(latents, color_target(still.to(latents.device)))
 
 
+def select_sessions(state: StreamState, sessions: list[int]) -> StreamState:
+    """The state of some of a batch's sessions, by position."""
+    portrait = state.portrait
+    return replace(
+        state,
+        portrait=PortraitCondition(
+            portrait.latents[sessions],
+            ColorTarget(portrait.color.mean[sessions], portrait.color.std[sessions]),
+        ),
+        motion=state.motion[sessions],
+        audio=AudioContextCache(state.audio.samples[sessions]),
+        rng=tuple(state.rng[session] for session in sessions),
+    )
+
+
 def switch_portrait(state: StreamState, portrait: PortraitCondition) -> StreamState:
     """The same stream with another portrait: motion starts afresh, audio and noise go on."""
     return replace(state, portrait=portrait, motion=portrait.latents[:, :, :1])

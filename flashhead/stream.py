@@ -13,9 +13,11 @@ from .color import match_color
 from .config import ChunkGeometry
 from .errors import NonFiniteError
 from .generator import Generator
-from .sampling import OnStep, SamplingPlan, draw_noise, sample_latents
+from .sampling import OnStep, SamplingPlan, draw_noise, plan_sampling, sample_latents
+from .settings import Settings
 from .state import StreamState
 from .vae import VAE
+from .variants import VARIANTS
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,34 @@ def decode_chunk(
     motion = vae.encode(video[:, :, -geometry.motion_frames :])
     frames = ((video + 1) / 2).clamp(0, 1).permute(0, 2, 3, 4, 1)
     return frames, replace(state, motion=motion, index=state.index + 1)
+
+
+def plan_stream(bundle: Bundle, settings: Settings, latents: Tensor) -> SamplingPlan:
+    """The sampling plan of a stream whose latents are like these, with the variant's defaults."""
+    variant = VARIANTS[bundle.variant]
+    return plan_sampling(
+        bundle.generator,
+        latents,
+        settings.steps or variant.steps,
+        settings.shift,
+        renoise=variant.sampler == "renoise",
+        guidance=variant.guidance if settings.guidance is None else settings.guidance,
+    )
+
+
+def render_chunk(
+    bundle: Bundle,
+    plan: SamplingPlan,
+    windows: Tensor,
+    state: StreamState,
+    color_strength: float = 1.0,
+    on_step: OnStep | None = None,
+) -> tuple[Tensor, StreamState]:
+    """`sample_chunk`, then `decode_chunk`, and the check that the frames are finite."""
+    latents, state = sample_chunk(bundle.generator, plan, windows, state, on_step)
+    frames, state = decode_chunk(bundle.vae, bundle.geometry, latents, state, color_strength)
+    check_finite(frames, state, bundle)
+    return frames, state
 
 
 def check_finite(frames: Tensor, state: StreamState, bundle: Bundle) -> None:

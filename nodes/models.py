@@ -125,6 +125,50 @@ def load_vae(component: Component) -> FlashHeadVAE:
     return FlashHeadVAE(network, _patcher(network, device, offload))
 
 
+class CoreWanVAE:
+    """Core's Wan 2.1 VAE (Load VAE), seen as the library's VAE protocol."""
+
+    latent_channels = 16
+    stride = (4, 8, 8)
+
+    def __init__(self, vae):
+        self._network = vae.first_stage_model
+        self._device, self._dtype = vae.device, vae.vae_dtype
+        self._format = comfy.latent_formats.Wan21()
+
+    def encode(self, video: torch.Tensor) -> torch.Tensor:
+        return self.normalize(self._network.encode(video.to(self._device, self._dtype)).float())
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        latents = self.denormalize(latents.to(self._device, torch.float32))
+        return self._network.decode(latents.to(self._dtype)).clamp(-1, 1)
+
+    def normalize(self, latents: torch.Tensor) -> torch.Tensor:
+        return self._format.process_in(latents)
+
+    def denormalize(self, latents: torch.Tensor) -> torch.Tensor:
+        return self._format.process_out(latents)
+
+
+def adapt_vae(vae) -> FlashHeadVAE:
+    """Ours as it is, core's Wan 2.1 VAE under our protocol; raises for any other."""
+    if isinstance(vae, FlashHeadVAE):
+        return vae
+    network = getattr(vae, "first_stage_model", None)
+    family = type(network).__module__
+    if family == "comfy.ldm.wan.vae":
+        return FlashHeadVAE(CoreWanVAE(vae), vae.patcher)
+    if family.startswith("comfy.ldm.lightricks"):
+        raise FlashHeadError(
+            "ComfyUI's own LTX VAE pads its decoder by reflection, where Lite was trained with "
+            "zeros; connect the VAE from FlashHead Load Checkpoint instead."
+        )
+    raise FlashHeadError(
+        f"The VAE is a {type(network).__name__}, which FlashHead was not trained with; connect the "
+        "one from FlashHead Load Checkpoint, or for Pro wan_2.1_vae.safetensors from Load VAE."
+    )
+
+
 class AudioEncoderModel:
     """What stands behind FLASHHEAD_AUDIO_ENCODER."""
 

@@ -10,7 +10,7 @@ from ..flashhead.checkpoint import Bundle, check_family
 from ..flashhead.errors import FlashHeadError
 from ..flashhead.generation import chunk_count, generate
 from ..flashhead.memory import working_memory
-from .models import FlashHeadModel, FlashHeadVAE
+from .models import FlashHeadModel, adapt_vae
 from .types import SpokenAudioType
 
 _PREVIEW_SIZE = 512
@@ -29,7 +29,11 @@ class Sampler(io.ComfyNode):
             ),
             inputs=[
                 io.Model.Input("model", tooltip="From FlashHead Load Checkpoint."),
-                io.Vae.Input("vae", tooltip="From FlashHead Load Checkpoint."),
+                io.Vae.Input(
+                    "vae",
+                    tooltip="From FlashHead Load Checkpoint; for Pro, also wan_2.1_vae from Load "
+                    "VAE.",
+                ),
                 SpokenAudioType.Input("audio", tooltip="From FlashHead Encode Audio."),
                 io.Image.Input(
                     "portrait",
@@ -68,6 +72,15 @@ class Sampler(io.ComfyNode):
                     tooltip="How strongly every frame is given the portrait's colours. It keeps "
                     "long videos from drifting; 0 is off.",
                 ),
+                io.Float.Input(
+                    "guidance",
+                    default=1.0,
+                    min=0.0,
+                    max=20.0,
+                    step=0.1,
+                    tooltip="Audio guidance. 1 is off, as Lite and Pro want it; the pretrained "
+                    "teacher wants 3. Anything but 1 doubles the work.",
+                ),
             ],
             outputs=[
                 io.Image.Output(
@@ -78,8 +91,18 @@ class Sampler(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, vae, audio, portrait, seed: int, steps: int, shift: float, color_match: float
+        cls,
+        model,
+        vae,
+        audio,
+        portrait,
+        seed: int,
+        steps: int,
+        shift: float,
+        color_match: float,
+        guidance: float,
     ) -> io.NodeOutput:
+        vae = adapt_vae(vae)
         bundle = _bundle(model, vae, audio)
         size = tuple(portrait.shape[1:3])
         total = chunk_count(bundle.geometry, audio.frames, audio.mode) * steps
@@ -99,6 +122,7 @@ class Sampler(io.ComfyNode):
             steps=steps,
             shift=shift,
             color_match=color_match,
+            guidance=guidance,
             audio_mode=audio.mode,
             cache_seconds=audio.cache_seconds,
             on_step=on_step,
@@ -122,10 +146,6 @@ def _bundle(model, vae, audio) -> Bundle:
         raise FlashHeadError(
             f"The MODEL is a {type(model.model).__name__}, not a FlashHead generator; connect the "
             "one from FlashHead Load Checkpoint."
-        )
-    if not isinstance(vae, FlashHeadVAE):
-        raise FlashHeadError(
-            "The VAE is not FlashHead's; connect the one from FlashHead Load Checkpoint."
         )
     generator = model.model.diffusion_model
     check_family(generator.config, vae.first_stage_model)

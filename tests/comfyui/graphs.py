@@ -25,6 +25,7 @@ def lite(
     steps: int = 4,
     shift: float = 5.0,
     color_match: float = 1.0,
+    guidance: float = 1.0,
 ) -> dict[str, Any]:
     """Portrait and speech to saved images ("images") and a saved video ("video")."""
     return {
@@ -51,6 +52,7 @@ def lite(
             steps=steps,
             shift=shift,
             color_match=color_match,
+            guidance=guidance,
         ),
         "images": node("SaveImage", images=["sampler", 0], filename_prefix="frames"),
         "create": node("CreateVideo", images=["sampler", 0], fps=25.0, audio=["speech", 0]),

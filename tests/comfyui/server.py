@@ -32,14 +32,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import websocket
 from PIL import Image
+from safetensors.torch import save_file
 
 ROOT = Path(__file__).resolve().parents[2]
 FIXTURES = ROOT / "tests" / "fixtures"
 PACK_NAME = "ComfyUI-FlashHead"
 CHECKPOINT = "tiny"
-CHECKPOINT_PARTS = ("Model_Lite", "VAE_LTX", "wav2vec2-base-960h")
+CHECKPOINT_PARTS = ("Model_Lite", "VAE_LTX", "Model_Pro", "VAE_Wan", "wav2vec2-base-960h")
+WAN_VAE = "wan_2.1_vae.safetensors"
 PORTRAIT = "portrait.png"
 SPEECH = "speech.wav"
 
@@ -356,6 +359,10 @@ class ComfyServer:
         checkpoint = self.base / "models" / "flashhead" / CHECKPOINT
         for part in CHECKPOINT_PARTS:
             shutil.copytree(FIXTURES / "tiny-checkpoint" / part, checkpoint / part)
+        # What ComfyUI users have the Wan VAE as: the same keys in a safetensors file.
+        wan = torch.load(checkpoint / "VAE_Wan" / "Wan2.1_VAE.pth", weights_only=True)
+        (self.base / "models" / "vae").mkdir()
+        save_file(wan, self.base / "models" / "vae" / WAN_VAE)
         self.place_input(PORTRAIT, FIXTURES / "goldens" / "portrait.png")
         self.place_input(SPEECH, hum(seconds=1.5))
         settings = self.base / "user" / "default" / "comfy.settings.json"

@@ -11,7 +11,16 @@ import flashhead
 from flashhead.audio_source import FileAudio
 
 from .graphs import lite, node
-from .server import FIXTURES, PORTRAIT, SPEECH, ComfyServer, PromptFailed, PromptRejected, hum
+from .server import (
+    FIXTURES,
+    PORTRAIT,
+    SPEECH,
+    WAN_VAE,
+    ComfyServer,
+    PromptFailed,
+    PromptRejected,
+    hum,
+)
 
 NODES = {
     "FlashHeadLoadCheckpoint": ["MODEL", "VAE", "FLASHHEAD_AUDIO_ENCODER"],
@@ -28,6 +37,11 @@ def pixels(images) -> np.ndarray:
 @pytest.fixture(scope="module")
 def bundle():
     return flashhead.load_bundle(FIXTURES / "tiny-checkpoint", "lite")
+
+
+@pytest.fixture(scope="module")
+def pro():
+    return flashhead.load_bundle(FIXTURES / "tiny-checkpoint", "pro")
 
 
 def library_frames(bundle, server: ComfyServer, **settings) -> np.ndarray:
@@ -127,6 +141,57 @@ def test_core_vae_nodes_decode_and_encode_with_our_vae(server: ComfyServer):
     prompt["cut"] = node("ImageFromBatch", image=["sampler", 0], batch_index=0, length=33)
     prompt["encode"]["inputs"]["pixels"] = ["cut", 0]
     assert len(server.images(server.run(prompt), "again")) == 33
+
+
+PRO = {"checkpoint": "tiny/Model_Pro", "width": 64, "height": 64, "steps": 2}
+
+
+def with_core_vae(prompt: dict) -> dict:
+    """The same graph with the VAE from core's Load VAE."""
+    changed = prompt | {"wan": node("VAELoader", vae_name=WAN_VAE)}
+    changed["sampler"]["inputs"]["vae"] = ["wan", 0]
+    return changed
+
+
+@pytest.mark.parametrize("core", [False, True], ids=["our VAE", "core's VAE"])
+def test_pro_gives_what_the_library_gives(server: ComfyServer, pro, core: bool):
+    prompt = lite(**PRO)
+    found = pixels(server.images(server.run(with_core_vae(prompt) if core else prompt), "images"))
+    expected = library_frames(pro, server, steps=2)
+    assert found.shape == expected.shape == (round(1.5 * 25), 64, 64, 3)
+    assert np.abs(found - expected).max() <= 1
+
+
+def test_guidance_runs(server: ComfyServer, pro):
+    found = pixels(server.images(server.run(lite(**PRO, guidance=3.0)), "images"))
+    assert np.abs(found - library_frames(pro, server, steps=2, guidance=3.0)).max() <= 1
+
+
+@pytest.mark.parametrize(("first", "second"), [("load", "wan"), ("wan", "load")])
+def test_latents_of_our_wan_vae_and_cores_are_exchangeable(server: ComfyServer, first, second):
+    """Encoded by one, decoded by the other: what one alone gives."""
+    vaes = {"load": ["load", 1], "wan": ["wan", 0]}
+    prompt = {
+        "load": lite(**PRO)["load"],
+        "wan": node("VAELoader", vae_name=WAN_VAE),
+        "picture": node("LoadImage", image=PORTRAIT),
+        "portrait": node("FlashHeadPreparePortrait", image=["picture", 0], width=64, height=64),
+        "clip": node("RepeatImageBatch", image=["portrait", 0], amount=5),
+        "encode": node("VAEEncode", pixels=["clip", 0], vae=vaes[first]),
+        "ours": node("VAEDecode", samples=["encode", 0], vae=vaes[first]),
+        "theirs": node("VAEDecode", samples=["encode", 0], vae=vaes[second]),
+        "a": node("SaveImage", images=["ours", 0], filename_prefix="a"),
+        "b": node("SaveImage", images=["theirs", 0], filename_prefix="b"),
+    }
+    entry = server.run(prompt)
+    a, b = (pixels(server.images(entry, name)) for name in "ab")
+    assert len(a) == 5
+    assert np.abs(a - b).max() <= 1
+
+
+def test_a_vae_of_the_other_variant_is_refused_by_name(server: ComfyServer):
+    prompt = with_core_vae(lite())
+    assert "VAE of the other variant" in sampler_error(server, prompt, "sampler")
 
 
 def sampler_error(server: ComfyServer, prompt: dict, node: str) -> str:

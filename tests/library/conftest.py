@@ -47,6 +47,20 @@ def bundle(checkpoint):
 
 
 @pytest.fixture(scope="session")
+def bundles(checkpoint, bundle, tmp_path_factory):
+    """Every variant of the miniature; Pro's weights stand for the teacher's too."""
+    root = tmp_path_factory.mktemp("teacher")
+    shutil.copytree(checkpoint / "Model_Pro", root / "teacher")
+    for name in ("VAE_Wan", "wav2vec2-base-960h"):
+        shutil.copytree(checkpoint / name, root / name)
+    return {
+        "lite": bundle,
+        "pro": flashhead.load_bundle(checkpoint, "pro"),
+        "pretrained": flashhead.load_bundle(root),
+    }
+
+
+@pytest.fixture(scope="session")
 def deviation():
     """Largest difference, relative to the standard deviation of what was expected."""
 

@@ -10,7 +10,12 @@ from flashhead.color import color_target, match_color
 from flashhead.portrait import prepare_portrait
 from flashhead.stream import hear_chunk
 
-LOOPS = {"loop_lite_stream": ((64, 64), 1.0), "loop_lite_nocolor": ((32, 64), 0.0)}
+LOOPS = {
+    "loop_lite_stream": ("lite", (64, 64), 1.0),
+    "loop_lite_nocolor": ("lite", (32, 64), 0.0),
+    "loop_pro_stream": ("pro", (32, 32), 1.0),
+    "loop_pretrained_stream": ("pretrained", (32, 32), 1.0),
+}
 
 
 def as_pixels(frames):
@@ -18,26 +23,28 @@ def as_pixels(frames):
 
 
 @pytest.mark.parametrize("name", LOOPS)
-def test_matches_the_published_stream(name, bundle, portrait, golden, deviation):
-    data, (size, strength) = golden(name), LOOPS[name]
+def test_matches_the_published_stream(name, bundles, portrait, golden, deviation):
+    data, (variant, size, strength) = golden(name), LOOPS[name]
+    bundle = bundles[variant]
+    new, samples = bundle.geometry.new_frames, bundle.geometry.new_samples
     live = LiveStream(bundle, portrait, Settings(size=size, color_match=strength))
     assert deviation(live.state.portrait.latents, data["ref_latents"]) < 1e-3
-    slices = pad(data["waveform"], (0, -len(data["waveform"]) % 15_360)).split(15_360)
-    assert len(slices) * 24 == len(data["frames"])
+    slices = pad(data["waveform"], (0, -len(data["waveform"]) % samples)).split(samples)
+    assert len(slices) * new == len(data["frames"])
     for index, samples in enumerate(slices):
         windows, _ = hear_chunk(bundle.audio_encoder, live.geometry, samples, live.state)
         assert deviation(windows, data[f"context_{index}"]) < 1e-3
         frames = live.advance(samples)
-        expected = as_pixels(data["frames"][index * 24 :][:24])
+        expected = as_pixels(data["frames"][index * new :][:new])
         assert (frames - expected).abs().max() < 0.75 / 255
         assert deviation(live.state.motion, data[f"motion_latents_{index}"]) < 1e-3
 
 
 @pytest.mark.parametrize("name", LOOPS)
-def test_generate_is_the_published_stream_cut_to_the_audio(name, bundle, portrait, golden):
-    data, (size, strength) = golden(name), LOOPS[name]
+def test_generate_is_the_published_stream_cut_to_the_audio(name, bundles, portrait, golden):
+    data, (variant, size, strength) = golden(name), LOOPS[name]
     chunks = flashhead.generate(
-        bundle, portrait, data["waveform"], 16_000, size=size, color_match=strength
+        bundles[variant], portrait, data["waveform"], 16_000, size=size, color_match=strength
     )
     frames = torch.cat([chunk.frames for chunk in chunks])
     assert len(frames) == round(len(data["waveform"]) / 640) < len(data["frames"])

@@ -1,0 +1,83 @@
+"""Another portrait in mid-stream (DESIGN §1.5): its face and motion, the same audio and noise."""
+
+import pytest
+import torch
+from PIL import Image, ImageOps
+
+import flashhead
+from flashhead import LiveStream, PortraitError, Settings
+from flashhead.portrait import load_portraits
+
+SIZE = (32, 32)
+
+
+@pytest.fixture
+def other(portrait):
+    return ImageOps.invert(Image.open(portrait).convert("RGB"))
+
+
+@pytest.fixture
+def waveform():
+    return torch.randn(3 * 15_360, generator=torch.Generator().manual_seed(9))
+
+
+def test_from_the_switch_on_it_is_the_other_portrait(bundle, portrait, other, waveform):
+    """A stream of the other portrait, given the first one's audio and noise at that point."""
+    slices = waveform.split(15_360)
+    live = LiveStream(bundle, portrait, Settings(size=SIZE))
+    live.advance(slices[0])
+    before = live.state
+    live.switch(other)
+    fresh = LiveStream(bundle, other, Settings(size=SIZE))
+    assert torch.equal(live.state.portrait.latents, fresh.state.portrait.latents)
+    assert torch.equal(live.state.motion, fresh.state.motion)
+    assert torch.equal(live.state.rng[0], before.rng[0])
+    assert torch.equal(live.state.audio.samples, before.audio.samples)
+    assert live.state.index == before.index
+    switched = live.advance(slices[1])
+    assert (switched.mean() - live.advance(slices[2]).mean()).abs() < 0.1
+
+
+def test_generate_switches_at_the_first_chunk_from_then_on(bundle, portrait, other, waveform):
+    def frames(**options):
+        chunks = flashhead.generate(bundle, portrait, waveform, 16_000, size=SIZE, **options)
+        return torch.cat([chunk.frames for chunk in chunks])
+
+    live, expected = LiveStream(bundle, portrait, Settings(size=SIZE)), []
+    for index, samples in enumerate(waveform.split(15_360)):
+        if index == 2:
+            live.switch(other)
+        expected.append(live.advance(samples))
+    # 1 s is in the second chunk (0.96 s to 1.92 s), so the third is the first to start after it.
+    assert torch.equal(frames(switches={1.0: other}), torch.cat(expected))
+    assert torch.equal(frames(switches={1.92: other}), torch.cat(expected))
+    assert torch.equal(frames(switches={60.0: other}), frames())
+
+
+def test_the_seam_follows_the_new_portraits_colours(bundle, portrait, other, waveform):
+    chunks = list(
+        flashhead.generate(bundle, portrait, waveform, 16_000, size=SIZE, switches={0.96: other})
+    )
+    means = [chunk.frames.mean().item() for chunk in chunks]
+    assert abs(means[1] - means[2]) < abs(means[0] - means[1])
+
+
+def test_a_bad_portrait_is_refused_at_the_call(bundle, portrait, waveform):
+    with pytest.raises(PortraitError):
+        flashhead.generate(bundle, portrait, waveform, 16_000, switches={1.0: "none.png"})
+
+
+def test_a_folder_of_portraits(tmp_path, portrait, other):
+    other.save(tmp_path / "b.png")
+    Image.open(portrait).save(tmp_path / "a.png")
+    (tmp_path / "notes.txt").write_text("not a picture")
+    portraits = load_portraits(tmp_path)
+    assert list(portraits) == ["a", "b"]
+    assert portraits["b"].getpixel((0, 0)) == other.getpixel((0, 0))
+
+
+def test_a_folder_without_portraits(tmp_path):
+    with pytest.raises(PortraitError, match="no picture"):
+        load_portraits(tmp_path)
+    with pytest.raises(PortraitError, match="does not exist"):
+        load_portraits(tmp_path / "none")
