@@ -43,12 +43,12 @@ NOISE = (
 )
 _missing = pytest.StashKey[str]()
 
-# Node type → position in widgets_values → the value to run with here, where a template names
-# official weights, sizes that take a GPU, or files of the reader's own.
+# Node type → position in widgets_values → the value to run with here, or what makes it of the
+# template's, where that names official weights, sizes for a GPU, or files of the reader's own.
 HERE_VALUES: dict[str, dict[int, Any]] = {
     "LoadImage": {0: "portrait.png"},
     "LoadAudio": {0: "speech.wav"},
-    "FlashHeadLoadCheckpoint": {0: "tiny/Model_Lite"},
+    "FlashHeadLoadCheckpoint": {0: lambda value: f"tiny/{value.rpartition('/')[2]}"},
     "FlashHeadPreparePortrait": {0: 64, 1: 64},
 }
 
@@ -61,7 +61,8 @@ def adapt(workflow: dict[str, Any]) -> dict[str, Any]:
         # Named for download where they are missing; the server has the miniature instead.
         node.get("properties", {}).pop("models", None)
         for position, value in HERE_VALUES.get(node["type"], {}).items():
-            node["widgets_values"][position] = value
+            values = node["widgets_values"]
+            values[position] = value(values[position]) if callable(value) else value
     adapted.pop("models", None)
     return adapted
 
