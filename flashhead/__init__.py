@@ -7,6 +7,7 @@ for chunk in flashhead.generate(bundle, "portrait.png", waveform, sample_rate):
 
 from .batch import Session, generate_batch
 from .checkpoint import Bundle, load_bundle
+from .conversion import convert
 from .errors import (
     AudioError,
     CheckpointError,
@@ -32,6 +33,7 @@ __all__ = [
     "Session",
     "Settings",
     "SizeError",
+    "convert",
     "generate",
     "generate_batch",
     "load_bundle",

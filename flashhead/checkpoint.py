@@ -12,13 +12,15 @@ import torch
 
 from .audio_encoder import AudioEncoder
 from .backend import TORCH, Backend
+from .bundle_file import open_bundle
 from .components import open_audio_encoder, open_generator, open_vae
-from .config import ChunkGeometry, GeneratorConfig
+from .config import AudioEncoderConfig, ChunkGeometry, GeneratorConfig
 from .errors import CheckpointError
 from .generator import Generator
-from .layout import find_layout
+from .layout import AUDIO_REPOSITORY, REPOSITORY, check_variant, find_layout
+from .roles import BUNDLE, GENERATOR, role_of
 from .vae import VAE
-from .weights import Component
+from .weights import Component, Weights, open_weights
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -56,21 +58,57 @@ class Checkpoint:
     audio_encoder: Component
 
     @property
+    def components(self) -> tuple[Component, ...]:
+        return (self.generator, self.vae, self.audio_encoder)
+
+    @property
     def geometry(self) -> ChunkGeometry:
         return ChunkGeometry.of(self.generator.config)
 
 
-def open_checkpoint(path: str | Path, variant: str | None = None) -> Checkpoint:
+def open_checkpoint(
+    path: str | Path,
+    variant: str | None = None,
+    *,
+    vae: str | Path | None = None,
+    audio_encoder: str | Path | None = None,
+) -> Checkpoint:
     """Find and check a checkpoint's files; arguments and errors as for `load_bundle`."""
-    layout = find_layout(path, variant)
-    checkpoint = Checkpoint(
-        layout.variant,
-        open_generator(layout.generator),
-        open_vae(layout.vae),
-        open_audio_encoder(layout.audio_encoder),
-    )
+    path = Path(path)
+    file = open_weights(path) if path.is_file() else None
+    if file is None or role_of(file) == GENERATOR:
+        layout = find_layout(path, variant, vae=vae, audio_encoder=audio_encoder)
+        checkpoint = Checkpoint(
+            layout.variant,
+            open_generator(layout.generator),
+            open_vae(layout.vae),
+            open_audio_encoder(layout.audio_encoder),
+        )
+    elif role_of(file) == BUNDLE:
+        checkpoint = _open_bundle(file, variant)
+        if vae is not None:
+            checkpoint = replace(checkpoint, vae=open_vae(Path(vae)))
+        if audio_encoder is not None:
+            other = open_audio_encoder(Path(audio_encoder))
+            checkpoint = replace(checkpoint, audio_encoder=other)
+    else:
+        raise CheckpointError(
+            f"{path} is {role_of(file)} alone; expected the folder of {REPOSITORY}, a one-file "
+            "bundle, or a generator's weight file."
+        )
     check_family(checkpoint.generator.config, checkpoint.vae.config)
+    check_encoder(checkpoint.generator.config, checkpoint.audio_encoder.config)
     return checkpoint
+
+
+def _open_bundle(file: Weights, variant: str | None) -> Checkpoint:
+    check_variant(variant)
+    header, parts = open_bundle(file)
+    if variant not in (None, header.variant):
+        raise CheckpointError(
+            f"{file.where} is a bundle of variant '{header.variant}', not '{variant}'."
+        )
+    return Checkpoint(header.variant, **parts)
 
 
 def load_bundle(
@@ -78,15 +116,24 @@ def load_bundle(
     variant: str | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
+    *,
+    vae: str | Path | None = None,
+    audio_encoder: str | Path | None = None,
 ) -> Bundle:
     """Load a checkpoint.
 
+    Files are memory-mapped: a weight that needs no conversion stays in its file, and of the others
+    one at a time is held twice.
+
     Args:
-        path: the published folder (see `find_layout`).
+        path: the published folder, a folder or weight file of its generator (see `find_layout`), or
+            a one-file bundle that `convert` wrote.
         variant: "lite", "pro" or "pretrained"; None means the only one there.
         device: where the networks live and compute.
         dtype: float32, bfloat16 or float16 for generator and VAE; the audio encoder stays in
             float32.
+        vae: weight file or folder of the VAE; None means the one that belongs to `path`.
+        audio_encoder: folder or weight file of wav2vec2; None means the one that belongs to `path`.
 
     Raises:
         CheckpointError: a file that is missing, truncated, foreign or of the wrong shape.
@@ -95,7 +142,7 @@ def load_bundle(
         raise CheckpointError(
             f"The dtype {dtype} is not supported; expected float32, bfloat16 or float16."
         )
-    checkpoint = open_checkpoint(path, variant)
+    checkpoint = open_checkpoint(path, variant, vae=vae, audio_encoder=audio_encoder)
     device = torch.device(device)
     backend = Backend(dtype=dtype, device=device)
     return Bundle(
@@ -121,4 +168,15 @@ def check_family(config: GeneratorConfig, vae) -> None:
             f"The VAE has {vae.latent_channels} latent channels at stride {tuple(vae.stride)}; "
             f"this generator needs {config.out_dim} at stride {config.vae_stride}: it is the VAE "
             "of the other variant (Lite uses LTX 0.9.0's, Pro uses Wan 2.1's)."
+        )
+
+
+def check_encoder(config: GeneratorConfig, encoder: AudioEncoderConfig) -> None:
+    """Raise `CheckpointError` unless an audio encoder's features are what a generator hears."""
+    width = encoder.num_hidden_layers * encoder.hidden_size
+    if width != config.audio_width:
+        raise CheckpointError(
+            f"The audio encoder gives {encoder.num_hidden_layers} layers of {encoder.hidden_size}, "
+            f"{width} features a frame; this generator needs {config.audio_width}: it is another "
+            f"wav2vec2 than {AUDIO_REPOSITORY}."
         )

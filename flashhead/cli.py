@@ -1,7 +1,7 @@
-"""The command line: `python -m flashhead generate` and `info`.
+"""The command line: `python -m flashhead generate`, `convert` and `info`.
 
 Exit status: 0 done, 1 bad input or a run that failed (one line on stderr), 2 wrong usage, 130
-interrupted; what was finished by then is kept as a playable video.
+interrupted; what was finished of a video by then is kept, playable, and of a bundle nothing.
 """
 
 from __future__ import annotations
@@ -16,16 +16,18 @@ from pathlib import Path
 
 import av
 import torch
+from PIL import Image
 
 from .audio_source import FileAudio
 from .checkpoint import load_bundle, open_checkpoint
 from .config import FPS, frame_count
-from .errors import CheckpointError, FlashHeadError
+from .conversion import STORAGE, convert
+from .errors import CheckpointError, FlashHeadError, PortraitError
 from .generation import AUDIO_MODES, chunk_count, generate
 from .info import describe
 from .layout import AUDIO_REPOSITORY, GENERATOR_FOLDERS, REPOSITORY
-from .portrait import load_portrait
-from .progress import Progress
+from .portrait import load_portrait, load_portraits
+from .progress import ByteProgress, Progress
 from .settings import Settings
 from .video import VideoWriter
 
@@ -67,24 +69,62 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_generate(commands.add_parser("generate", help="make a video"))
+    _add_convert(commands.add_parser("convert", help="put a checkpoint into one file"))
     info = commands.add_parser("info", help="say what a checkpoint is, from its headers")
-    info.add_argument("path", type=Path, help="published folder, component folder or weight file")
-    info.set_defaults(command=lambda arguments: print(describe(arguments.path)))
+    info.add_argument("path", type=Path, help="published folder, component folder, file or bundle")
+    info.add_argument(
+        "--sha256", action="store_true", help="checksums too, for which files are read"
+    )
+    info.set_defaults(
+        command=lambda arguments: print(describe(arguments.path, sha256=arguments.sha256))
+    )
     return parser
+
+
+def _add_convert(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("source", type=Path, metavar="SRC", help="published folder, or another bundle")
+    add("destination", type=Path, metavar="DST", help="the .safetensors file to write")
+    add("--variant", choices=GENERATOR_FOLDERS, help="default: the only one in the source")
+    add("--dtype", choices=STORAGE, default="bf16", help="of the matrices; default: %(default)s")
+    add("--force", action="store_true", help="replace a file that is there")
+    _add_places(parser)
+    add("--quiet", action="store_true", help="say nothing but errors")
+    parser.set_defaults(command=convert_checkpoint)
+
+
+def _add_places(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--vae", type=Path, help="the VAE's weight file or folder, where it is somewhere else"
+    )
+    parser.add_argument(
+        "--audio-encoder", type=Path, help="wav2vec2's folder, where it is somewhere else"
+    )
 
 
 def _add_generate(parser: argparse.ArgumentParser) -> None:
     defaults = Settings()
     add = parser.add_argument
-    add("--portrait", type=Path, required=True, help="picture of a face")
+    add("--portrait", type=Path, required=True, help="picture of a face, or a folder of them")
+    add(
+        "--switch",
+        type=_switch,
+        action="append",
+        default=[],
+        metavar="SECONDS=PORTRAIT",
+        help="go on with another picture from then on: a file, or a name in --portrait's folder "
+        "(which starts with its first); may be given several times",
+    )
     add("--audio", type=Path, required=True, help="speech; any sound file, or a video's sound")
     add("--output", type=Path, required=True, help="the .mp4 to write")
     add(
         "--checkpoint",
         type=Path,
-        help=f"folder of {REPOSITORY} (default: the environment's {CHECKPOINT_VARIABLE})",
+        help=f"folder of {REPOSITORY}, or a bundle made from it by `convert` (default: the "
+        f"environment's {CHECKPOINT_VARIABLE})",
     )
     add("--variant", choices=GENERATOR_FOLDERS, help="default: the only one in the checkpoint")
+    _add_places(parser)
     add("--size", type=_size, default=defaults.size, metavar="WxH", help="default: 512x512")
     add("--seed", type=int, default=defaults.seed, help="default: %(default)s")
     add(
@@ -102,6 +142,12 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
         default=defaults.color_match,
         metavar="STRENGTH",
         help="keep the portrait's colours, 0 to 1; default: %(default)s",
+    )
+    add(
+        "--guidance",
+        type=float,
+        metavar="SCALE",
+        help="of the audio; 1 is off; default: the variant's own, 1 or the teacher's 3",
     )
     add(
         "--audio-mode",
@@ -127,6 +173,38 @@ def _size(text: str) -> tuple[int, int]:
     return int(match[2]), int(match[1])
 
 
+def _switch(text: str) -> tuple[float, str]:
+    """SECONDS=PORTRAIT -> both."""
+    seconds, equals, name = text.partition("=")
+    try:
+        at = float(seconds)
+    except ValueError:
+        at = -1.0
+    if not (equals and name and 0 <= at < float("inf")):
+        raise argparse.ArgumentTypeError(f"'{text}' is not SECONDS=PORTRAIT, such as 4.5=anna")
+    return at, name
+
+
+def _portraits(
+    path: Path, switches: Sequence[tuple[float, str]]
+) -> tuple[Image.Image, dict[float, Image.Image]]:
+    """The picture to start with, and those to switch to by second."""
+    folder = load_portraits(path) if path.is_dir() else {}
+    first = next(iter(folder.values())) if folder else load_portrait(path)
+
+    def named(name: str) -> Image.Image:
+        if name in folder:
+            return folder[name]
+        if folder and not Path(name).is_file():
+            raise PortraitError(
+                f"The portrait '{name}' is neither a file nor in {path}, which holds "
+                f"{', '.join(folder)}."
+            )
+        return load_portrait(name)
+
+    return first, {at: named(name) for at, name in switches}
+
+
 def generate_video(arguments: argparse.Namespace) -> None:
     """The `generate` command; every input is checked before any weight is read."""
     settings = Settings(
@@ -135,20 +213,22 @@ def generate_video(arguments: argparse.Namespace) -> None:
         steps=arguments.steps,
         shift=arguments.shift,
         color_match=arguments.color_match,
+        guidance=arguments.guidance,
     )
     device = _device(arguments.device)
     dtype = _DTYPES[arguments.dtype] if arguments.dtype else _default_dtype(device)
     checkpoint = _checkpoint(arguments.checkpoint)
-    opened = open_checkpoint(checkpoint, arguments.variant)
+    places = {"vae": arguments.vae, "audio_encoder": arguments.audio_encoder}
+    opened = open_checkpoint(checkpoint, arguments.variant, **places)
     geometry = opened.geometry
     geometry.check_size(settings.size)
     _check_output(arguments.output, (arguments.portrait, arguments.audio))
-    portrait = load_portrait(arguments.portrait)
+    portrait, switches = _portraits(arguments.portrait, arguments.switch)
     audio = FileAudio(arguments.audio)
     height, width = settings.size
     writer = VideoWriter(arguments.output, height=height, width=width, fps=FPS, audio=audio)
 
-    bundle = load_bundle(checkpoint, opened.variant, device=device, dtype=dtype)
+    bundle = load_bundle(checkpoint, opened.variant, device=device, dtype=dtype, **places)
     frames = frame_count(audio.samples, audio.sample_rate)
     stream = None if arguments.quiet else sys.stderr
     progress = Progress(stream, chunk_count(geometry, frames, arguments.audio_mode))
@@ -158,6 +238,7 @@ def generate_video(arguments: argparse.Namespace) -> None:
         audio,
         **dataclasses.asdict(settings),
         audio_mode=arguments.audio_mode,
+        switches=switches,
         on_step=progress.step,
     )
     try:
@@ -174,6 +255,26 @@ def generate_video(arguments: argparse.Namespace) -> None:
     if not arguments.quiet:
         made = f"{frames} frames at {width}x{height} in {progress.seconds:.1f} s"
         print(f"{arguments.output}: {made} ({progress.speed})")
+
+
+def convert_checkpoint(arguments: argparse.Namespace) -> None:
+    """The `convert` command."""
+    progress = ByteProgress(None if arguments.quiet else sys.stderr)
+    try:
+        size = convert(
+            arguments.source,
+            arguments.destination,
+            arguments.variant,
+            arguments.dtype,
+            vae=arguments.vae,
+            audio_encoder=arguments.audio_encoder,
+            overwrite=arguments.force,
+            on_bytes=progress.update,
+        )
+    finally:
+        progress.close()
+    if not arguments.quiet:
+        print(f"{arguments.destination}: {size / 1e9:.2f} GB in {progress.seconds:.1f} s")
 
 
 def _checkpoint(path: Path | None) -> Path:

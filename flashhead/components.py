@@ -1,9 +1,11 @@
-"""Opening the three components of a checkpoint where they lie in files of their own."""
+"""Opening a checkpoint's components, in files of their own or as parts of one."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,23 +14,23 @@ from .audio_encoder import AudioEncoder
 from .config import AudioEncoderConfig, GeneratorConfig
 from .errors import CheckpointError
 from .generator import Generator
-from .layout import VAE_FILES, WEIGHTS
+from .layout import AUDIO_WEIGHTS, CONFIG, VAE_FILES, WEIGHTS, check_audio_folder
 from .vae.ltx_layouts import is_ltx, open_ltx_vae
 from .vae.wan_layouts import is_wan, open_wan_vae
-from .weights import Component, TorchFile, WeightFile, read_config
-
-AUDIO_WEIGHTS = "model.safetensors"
+from .weights import Component, WeightFile, Weights, open_weights, read_config
 
 
-def open_generator(folder: Path) -> Component:
+def open_generator(path: Path) -> Component:
     """The generator of a Model_* folder (or of its weight file)."""
-    file = WeightFile(folder / WEIGHTS if folder.is_dir() else folder)
-    where = str(file.path)
-    config = GeneratorConfig.from_checkpoint(
-        read_config(file.path.parent / "config.json"), file.shapes, where
-    )
+    file = WeightFile(path / WEIGHTS if path.is_dir() else path)
+    return generator_in(file, read_config(file.path.parent / CONFIG))
+
+
+def generator_in(file: Weights, config: Mapping[str, Any]) -> Component:
+    """The generator whose tensors a file holds; `config` is what config.json says."""
+    sizes = GeneratorConfig.from_checkpoint(config, file.shapes, file.where)
     return Component(
-        partial(Generator, config), config, where, file.shapes, file.__getitem__
+        partial(Generator, sizes), sizes, file, file.shapes, file.__getitem__
     ).checked()
 
 
@@ -40,13 +42,17 @@ def open_vae(path: Path) -> Component:
         if not present:
             raise CheckpointError(f"{path} holds no VAE; expected {' or '.join(names)}.")
         path = present[0]
-    file = WeightFile(path) if path.suffix == ".safetensors" else TorchFile(path)
+    return vae_in(open_weights(path))
+
+
+def vae_in(file: Weights, config: Mapping[str, Any] | None = None) -> Component:
+    """The VAE whose tensors a file holds; LTX's `config` None means that it lies beside."""
     if is_wan(file.shapes):
         return open_wan_vae(file)
     if is_ltx(file.shapes):
-        return open_ltx_vae(file)
+        return open_ltx_vae(file, config)
     raise CheckpointError(
-        f"{path} is neither the Wan 2.1 VAE nor the LTX 0.9.0 VAE: its "
+        f"{file.where} is neither the Wan 2.1 VAE nor the LTX 0.9.0 VAE: its "
         f"{len(file.shapes)} tensors are named like '{next(iter(file.shapes), '')}'."
     )
 
@@ -58,16 +64,21 @@ _WEIGHT_NORMS = (
 )
 
 
-def open_audio_encoder(folder: Path) -> Component:
-    """wav2vec2-base from Hugging Face's folder (or its weight file).
+def open_audio_encoder(path: Path) -> Component:
+    """wav2vec2-base from Hugging Face's folder (or its weight file)."""
+    if path.is_dir():
+        check_audio_folder(path)
+        path = path / AUDIO_WEIGHTS
+    file = WeightFile(path)
+    return audio_encoder_in(file, read_config(file.path.parent / CONFIG))
+
+
+def audio_encoder_in(file: Weights, config: Mapping[str, Any]) -> Component:
+    """The wav2vec2 whose tensors a file holds; `config` is what config.json says.
 
     The positional convolution's weight normalisation is folded into a plain weight.
     """
-    file = WeightFile(folder / AUDIO_WEIGHTS if folder.is_dir() else folder)
-    where = str(file.path)
-    config = AudioEncoderConfig.from_checkpoint(
-        read_config(file.path.parent / "config.json"), where
-    )
+    sizes = AudioEncoderConfig.from_checkpoint(config, file.where)
     names = {key.removeprefix("wav2vec2."): key for key in file.shapes}
     shapes = {new: file.shapes[old] for new, old in names.items()}
     norm = next(
@@ -83,4 +94,4 @@ def open_audio_encoder(folder: Path) -> Component:
         length = torch.linalg.vector_norm(direction, dim=(0, 1), keepdim=True)
         return direction * (scale / length)
 
-    return Component(partial(AudioEncoder, config), config, where, shapes, read).checked()
+    return Component(partial(AudioEncoder, sizes), sizes, file, shapes, read).checked()

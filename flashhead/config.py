@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from fractions import Fraction
 from typing import Any
 
+from .config_values import Values
 from .errors import AudioError, CheckpointError, SizeError
 
 FPS = 25
@@ -15,30 +16,6 @@ SAMPLE_RATE = 16_000
 SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
 CHUNK_FRAMES = 33
 MOTION_LATENT_FRAMES = 2
-
-
-def _read(config: Mapping[str, Any], key: str, where: str) -> Any:
-    if key not in config:
-        raise CheckpointError(f"{where}: config has no '{key}'; is this the file of another model?")
-    return config[key]
-
-
-def _is_size(value: Any) -> bool:
-    return isinstance(value, int) and value > 0
-
-
-def _read_size(config: Mapping[str, Any], key: str, where: str) -> int:
-    value = _read(config, key, where)
-    if not _is_size(value):
-        raise CheckpointError(f"{where}: config's {key} is {value!r}; expected a size above 0.")
-    return value
-
-
-def _read_strides(config: Mapping[str, Any], key: str, where: str) -> tuple[int, int, int]:
-    value = _read(config, key, where)
-    if not isinstance(value, list | tuple) or len(value) != 3 or not all(map(_is_size, value)):
-        raise CheckpointError(f"{where}: config's {key} is {value!r}; expected [t, h, w] above 0.")
-    return tuple(value)
 
 
 @dataclass(frozen=True)
@@ -87,38 +64,39 @@ class GeneratorConfig:
                 f"{where}: the key 'audio_proj.proj1.weight' or 'audio_proj.proj3.weight' is "
                 "missing or not a matrix; this is not a FlashHead generator."
             ) from error
-        dim = _read_size(config, "dim", where)
+        values = Values(config, where)
+        dim = values.size("dim")
         if first_inputs % audio_window or token_outputs % dim:
             raise CheckpointError(
                 f"{where}: audio_proj.proj1 takes {first_inputs} inputs and proj3 gives "
                 f"{token_outputs} outputs; expected multiples of {audio_window} and of dim {dim}."
             )
-        plain = {
-            key: _read_size(config, key, where)
-            for key in (
-                "ffn_dim",
-                "num_heads",
-                "num_layers",
-                "freq_dim",
-                "in_dim",
-                "out_dim",
-            )
-        }
-        if dim % (2 * plain["num_heads"]):
-            raise CheckpointError(
-                f"{where}: config's num_heads is {plain['num_heads']}; expected heads of equal "
-                f"and even width out of dim {dim}."
-            )
+        if dim % (2 * values.size("num_heads")):
+            raise values.refuse("num_heads", f"heads of equal and even width out of dim {dim}")
+        if values.size("freq_dim") % 2:
+            raise values.refuse("freq_dim", "an even number: half are cosines, half sines")
         return cls(
             dim=dim,
-            **plain,
-            eps=float(_read(config, "eps", where)),
-            patch_size=_read_strides(config, "patch_size", where),
-            vae_stride=_read_strides(config, "vae_stride", where),
+            ffn_dim=values.size("ffn_dim"),
+            num_heads=values.size("num_heads"),
+            num_layers=values.layers("num_layers"),
+            freq_dim=values.size("freq_dim"),
+            in_dim=values.size("in_dim"),
+            out_dim=values.size("out_dim"),
+            eps=values.epsilon("eps"),
+            patch_size=values.strides("patch_size"),
+            vae_stride=values.strides("vae_stride"),
             audio_width=first_inputs // audio_window,
             audio_hidden=hidden,
             audio_tokens=token_outputs // dim,
         )
+
+    def published(self) -> dict[str, Any]:
+        """As config.json says it; `from_checkpoint` reads the rest off the weights' shapes."""
+        own = asdict(self)
+        for key in ("audio_width", "audio_hidden", "audio_tokens", "audio_window"):
+            del own[key]
+        return {"_class_name": "WanModelAudioProject", **own}
 
 
 @dataclass(frozen=True)
@@ -146,8 +124,32 @@ class AudioEncoderConfig:
                 f"{where}: this wav2vec2 normalises every convolution (a 'large' layout); "
                 "FlashHead was trained on facebook/wav2vec2-base-960h."
             )
-        values = {key: _read(config, key, where) for key in cls.__dataclass_fields__}
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        values = Values(config, where)
+        conv_dim = values.sizes("conv_dim")
+        return cls(
+            conv_dim=conv_dim,
+            conv_kernel=values.sizes("conv_kernel", len(conv_dim)),
+            conv_stride=values.sizes("conv_stride", len(conv_dim)),
+            conv_bias=values.flag("conv_bias"),
+            hidden_size=values.size("hidden_size"),
+            intermediate_size=values.size("intermediate_size"),
+            num_attention_heads=values.divisor("num_attention_heads", of="hidden_size"),
+            num_hidden_layers=values.layers("num_hidden_layers"),
+            num_conv_pos_embeddings=values.size("num_conv_pos_embeddings"),
+            num_conv_pos_embedding_groups=values.divisor(
+                "num_conv_pos_embedding_groups", of="hidden_size"
+            ),
+            layer_norm_eps=values.epsilon("layer_norm_eps"),
+        )
+
+    def published(self) -> dict[str, Any]:
+        """As config.json says it."""
+        return {
+            "model_type": "wav2vec2",
+            **asdict(self),
+            "feat_extract_norm": "group",
+            "do_stable_layer_norm": False,
+        }
 
     @property
     def receptive_field(self) -> int:
@@ -187,11 +189,26 @@ class LTXVAEConfig:
                     f"{where}: {key} is {config[key]}; expected {wanted}: this is a later "
                     "LTX VAE than the 0.9.0 that Lite was trained with."
                 )
-        values = {key: config[key] for key in cls.__dataclass_fields__ if key in config}
-        for key in ("block_out_channels", "layers_per_block", "latent_channels"):
-            _read(config, key, where)
-        values.setdefault("spatio_temporal_scaling", (True, True, True, False))
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        # As diffusers fills in what a config leaves out.
+        defaults = {field.name: field.default for field in fields(cls) if field.default != MISSING}
+        defaults["spatio_temporal_scaling"] = (True, True, True, False)
+        values = Values({**defaults, **config}, where)
+        widths = values.sizes("block_out_channels")
+        return cls(
+            block_out_channels=widths,
+            layers_per_block=values.sizes("layers_per_block", len(widths) + 1),
+            spatio_temporal_scaling=values.flags("spatio_temporal_scaling", len(widths)),
+            latent_channels=values.size("latent_channels"),
+            in_channels=values.size("in_channels"),
+            out_channels=values.size("out_channels"),
+            patch_size=values.size("patch_size"),
+            encoder_causal=values.flag("encoder_causal"),
+            decoder_causal=values.flag("decoder_causal"),
+        )
+
+    def published(self) -> dict[str, Any]:
+        """As diffusers' config.json says it."""
+        return {"_class_name": "AutoencoderKLLTXVideo", **asdict(self), "patch_size_t": 1}
 
     @property
     def scalings(self) -> int:

@@ -2,52 +2,41 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 
-from .backend import TORCH
-from .components import AUDIO_WEIGHTS, open_audio_encoder, open_generator, open_vae
+from .bundle_file import PARTS, BundleHeader
+from .checkpoint import Checkpoint, open_checkpoint
+from .components import open_audio_encoder, open_generator, open_vae
 from .config import FPS, AudioEncoderConfig, ChunkGeometry, GeneratorConfig, LTXVAEConfig
 from .errors import CheckpointError
-from .layout import VAE_FILES, WEIGHTS, find_layout, find_variants
+from .layout import AUDIO_WEIGHTS, VAE_FILES, WEIGHTS, find_layout, find_snapshot, find_variants
 from .memory import working_memory
-from .vae.ltx_layouts import is_ltx, is_original
+from .roles import AUDIO_ENCODER, BUNDLE, GENERATOR, VAE, role_of
+from .vae.ltx_layouts import is_original
 from .vae.wan import WanVAEConfig
-from .vae.wan_layouts import is_wan
-from .weights import Component, TorchFile, WeightFile, build
+from .weights import Component, open_weights
 
 _WEIGHT_FILES = (WEIGHTS, AUDIO_WEIGHTS, *VAE_FILES["VAE_Wan"])
 _USUAL_SIZE = (512, 512)
 _LABEL = 15
 
 
-def _file(path: Path) -> WeightFile | TorchFile:
-    return TorchFile(path) if path.suffix == ".pth" else WeightFile(path)
-
-
 def open_component(path: Path) -> Component:
-    """A weight file of any role, told by its keys.
+    """A weight file of any role but a bundle, told by its keys.
 
     Raises `CheckpointError` for a file that is none of ours, is damaged or has a wrong shape.
     """
-    keys = _file(path).shapes.keys()
-    if "audio_proj.proj1.weight" in keys:
-        return open_generator(path)
-    if is_ltx(keys) or is_wan(keys):
-        return open_vae(path)
-    if any(key.startswith(("wav2vec2.", "feature_extractor.conv_layers.")) for key in keys):
-        return open_audio_encoder(path)
-    example = f" named like '{next(iter(keys))}'" if keys else ""
-    raise CheckpointError(
-        f"{path} holds {len(keys)} tensors{example}; expected a FlashHead generator, its VAE "
-        "(LTX 0.9.0 or Wan 2.1) or wav2vec2."
-    )
+    openers = {GENERATOR: open_generator, VAE: open_vae, AUDIO_ENCODER: open_audio_encoder}
+    return openers[role_of(open_weights(path))](path)
 
 
-def _role(component: Component, file: WeightFile | TorchFile) -> tuple[str, str]:
+def _role(component: Component) -> tuple[str, str]:
     """What a component is, and its sizes in words."""
     config = component.config
     if isinstance(config, GeneratorConfig):
@@ -61,7 +50,7 @@ def _role(component: Component, file: WeightFile | TorchFile) -> tuple[str, str]
             f"wav2vec2, {config.num_hidden_layers} layers of {config.hidden_size}",
         )
     if isinstance(config, LTXVAEConfig):
-        layout = "Lightricks'" if is_original(list(file.shapes)) else "diffusers'"
+        layout = "Lightricks'" if is_original(list(component.file.shapes)) else "diffusers'"
         family, widths = f"LTX 0.9.0 in {layout} layout", config.block_out_channels
     else:
         assert isinstance(config, WanVAEConfig)
@@ -72,60 +61,103 @@ def _role(component: Component, file: WeightFile | TorchFile) -> tuple[str, str]
     )
 
 
-def describe(path: str | Path) -> str:
-    """Several lines on a published folder, a component's folder or a weight file.
+def describe(path: str | Path, *, sha256: bool = False) -> str:
+    """Several lines on a published folder, a component's folder, a weight file or a bundle.
 
-    A folder's variant that cannot be loaded is listed with the reason. Raises `CheckpointError`
-    when there is nothing to describe.
+    A folder's variant that cannot be loaded is listed with the reason. `sha256` adds the checksum
+    of each weight file, for which it is read whole. Raises `CheckpointError` when there is nothing
+    to describe.
     """
     path = Path(path)
     if not path.exists():
         raise CheckpointError(f"{path} does not exist.")
+    path = find_snapshot(path)
     if path.is_dir():
         variants = find_variants(path)
         if variants:
             lines = [f"{path}: published folder with {', '.join(variants)}"]
             for variant in variants:
-                lines += ["", variant, *_indent(_describe_variant(path, variant))]
+                lines += ["", variant, *_indent(_describe_variant(path, variant, sha256))]
             return "\n".join(lines)
         inside = [path / name for name in _WEIGHT_FILES if (path / name).is_file()]
         if not inside:
             find_layout(path)  # says what a published folder would hold
         path = inside[0]
-    component = open_component(path)
-    lines = [f"{path}: {_role(component, _file(path))[0]}"]
-    lines += _indent(_describe_component(component, path.name))
-    if isinstance(component.config, GeneratorConfig):
-        lines += _indent(_describe_chunks(component.config))
-    return "\n".join([*lines, *_indent(_describe_weights([component]))])
+    file = open_weights(path)
+    if role_of(file) == BUNDLE:
+        checkpoint = open_checkpoint(path)
+        header = BundleHeader.from_metadata(file.metadata, file.where)
+        lines = [f"{path}: {_bundle_title(header, path)}"]
+        lines += _indent(_describe_bundle(checkpoint, header))
+    else:
+        component = open_component(path)
+        lines = [f"{path}: {_role(component)[0]}"]
+        lines += _indent(_describe_component(component, path.name))
+        if isinstance(component.config, GeneratorConfig):
+            lines += _indent(_describe_chunks(component.config))
+        lines += _indent(_describe_weights([component]))
+    if sha256:
+        lines += _indent(_checksum(path))
+    return "\n".join(lines)
 
 
-def _describe_variant(root: Path, variant: str) -> Iterator[str]:
+def _bundle_title(header: BundleHeader, path: Path) -> str:
+    return (
+        f"one-file bundle of {header.variant}, stored as {header.dtype}, "
+        f"{_bytes(path.stat().st_size)}"
+    )
+
+
+def _describe_bundle(checkpoint: Checkpoint, header: BundleHeader) -> Iterator[str]:
+    for name in PARTS:
+        source = header.sources.get(name, "an unknown file")
+        yield from _describe_component(getattr(checkpoint, name), f"from {source}")
+    yield from _describe_whole(checkpoint)
+
+
+def _describe_variant(root: Path, variant: str, sha256: bool) -> Iterator[str]:
     try:
-        layout = find_layout(root, variant)
-        generator = open_generator(layout.generator)
-        components = [generator, open_vae(layout.vae), open_audio_encoder(layout.audio_encoder)]
+        checkpoint = open_checkpoint(root, variant)
     except CheckpointError as error:
         yield _line("cannot load", str(error))
         return
-    for component in components:
-        yield from _describe_component(component, Path(component.where).parent.name)
-    yield from _describe_chunks(generator.config)
-    yield from _describe_weights(components)
-    need = working_memory(generator.config, torch.bfloat16, _USUAL_SIZE)
+    for component in checkpoint.components:
+        yield from _describe_component(component, component.file.path.parent.name)
+        if sha256:
+            yield from _checksum(component.file.path)
+    yield from _describe_whole(checkpoint)
+
+
+def _describe_whole(checkpoint: Checkpoint) -> Iterator[str]:
+    config = checkpoint.generator.config
+    yield from _describe_chunks(config)
+    yield from _describe_weights(checkpoint.components)
+    need = working_memory(config, torch.bfloat16, _USUAL_SIZE)
     yield _line("", f"and about {_bytes(need)} for a chunk at 512x512 in bfloat16 (an estimate)")
 
 
 def _describe_component(component: Component, name: str) -> Iterator[str]:
-    file = _file(Path(component.where))
-    role, summary = _role(component, file)
+    file = component.file
+    role, summary = _role(component)
     elements = sum(math.prod(shape) for shape in file.shapes.values())
-    stored = ", ".join(dict.fromkeys(file.dtype(key) for key in file.shapes))
-    size = _bytes(file.path.stat().st_size)
-    yield _line(
-        role, f"{name}: {elements:,} elements in {len(file.shapes)} tensors, {stored}, {size}"
-    )
+    stored: dict[str, int] = {}
+    for key in file.shapes:
+        stored[file.dtype(key)] = stored.get(file.dtype(key), 0) + file.nbytes(key)
+    sizes = " + ".join(f"{dtype} {_bytes(size)}" for dtype, size in stored.items())
+    yield _line(role, f"{name}: {elements:,} elements in {len(file.shapes)} tensors, {sizes}")
     yield _line("", summary)
+
+
+def _checksum(path: Path) -> Iterator[str]:
+    with path.open("rb") as file:
+        yield _line("sha256", f"{_sha256(file)}  {path.name}")
+
+
+def _sha256(file: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def _describe_chunks(config: GeneratorConfig) -> Iterator[str]:
@@ -146,8 +178,7 @@ def _describe_chunks(config: GeneratorConfig) -> Iterator[str]:
 def _describe_weights(components: Iterable[Component]) -> Iterator[str]:
     encoder = rest = 0
     for component in components:
-        network = build(lambda make=component.make: make(TORCH))
-        used = sum(tensor.numel() for tensor in network.state_dict().values())
+        used = sum(tensor.numel() for tensor in component.plain.state_dict().values())
         if isinstance(component.config, AudioEncoderConfig):
             encoder += used
         else:

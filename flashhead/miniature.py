@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,19 @@ from torch import Tensor
 from .audio_encoder import AudioEncoder
 from .config import SAMPLE_RATE, AudioEncoderConfig, GeneratorConfig, LTXVAEConfig
 from .generator import Generator
-from .layout import AUDIO_ENCODER, GENERATOR_FOLDERS, VAE_FOLDERS, WEIGHTS
+from .layout import (
+    AUDIO_ENCODER,
+    AUDIO_WEIGHTS,
+    CONFIG,
+    GENERATOR_FOLDERS,
+    VAE_FILES,
+    VAE_FOLDERS,
+    WEIGHTS,
+)
+from .safetensors_writer import Entry, write_safetensors
 from .vae.ltx import LTXVAE
-from .weights import DTYPE_NAMES, build
+from .vae.wan import WanVAE, WanVAEConfig
+from .weights import TORCH_SUFFIXES, build
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -34,34 +44,35 @@ _VOCABULARY = 32
 
 @dataclass(frozen=True)
 class Sizes:
-    """The three networks of a Lite checkpoint.
+    """The three networks of a checkpoint: Lite with the LTX VAE, Pro with the Wan VAE.
 
     The VAE's stride and channels must be the generator's, and the audio encoder's layers times
     channels its `audio_width`.
     """
 
     generator: GeneratorConfig
-    vae: LTXVAEConfig
+    vae: LTXVAEConfig | WanVAEConfig
     audio_encoder: AudioEncoderConfig
+
+    @property
+    def variant(self) -> str:
+        return "lite" if isinstance(self.vae, LTXVAEConfig) else "pro"
 
 
 def _sizes(
     generator: Mapping[str, int],
+    vae: LTXVAEConfig | WanVAEConfig,
     *,
-    vae_widths: tuple[int, ...],
-    vae_layers: tuple[int, ...],
-    latent_channels: int,
     conv_dim: int,
     encoder: Mapping[str, int],
 ) -> Sizes:
-    """Sizes around what never varies: strides, patches, kernels (DESIGN §1.2-1.4)."""
-    vae = LTXVAEConfig(vae_widths, vae_layers, (True, True, True, False), latent_channels)
+    """Sizes around what never varies: patches, kernels (DESIGN §1.2-1.4)."""
     return Sizes(
         GeneratorConfig(
-            in_dim=2 * latent_channels,
-            out_dim=latent_channels,
+            in_dim=2 * vae.latent_channels,
+            out_dim=vae.latent_channels,
             eps=1e-6,
-            patch_size=(1, 1, 1),
+            patch_size=(1, 1, 1) if isinstance(vae, LTXVAEConfig) else (1, 2, 2),
             vae_stride=vae.stride,
             audio_width=encoder["num_hidden_layers"] * encoder["hidden_size"],
             **generator,
@@ -78,8 +89,12 @@ def _sizes(
     )
 
 
-MINIATURE = _sizes(
-    {
+def _ltx(widths: tuple[int, ...], layers: tuple[int, ...], latent_channels: int) -> LTXVAEConfig:
+    return LTXVAEConfig(widths, layers, (True, True, True, False), latent_channels)
+
+
+_SMALL = {
+    "generator": {
         "dim": 64,
         "ffn_dim": 128,
         "num_heads": 2,
@@ -88,11 +103,8 @@ MINIATURE = _sizes(
         "audio_hidden": 32,
         "audio_tokens": 4,
     },
-    vae_widths=(4, 8, 16, 16),
-    vae_layers=(1, 1, 1, 1, 1),
-    latent_channels=16,
-    conv_dim=32,
-    encoder={
+    "conv_dim": 32,
+    "encoder": {
         "hidden_size": 32,
         "intermediate_size": 64,
         "num_attention_heads": 4,
@@ -100,10 +112,9 @@ MINIATURE = _sizes(
         "num_conv_pos_embeddings": 16,
         "num_conv_pos_embedding_groups": 4,
     },
-)
-
-PUBLISHED_LITE = _sizes(
-    {
+}
+_PUBLISHED = {
+    "generator": {
         "dim": 1536,
         "ffn_dim": 8960,
         "num_heads": 12,
@@ -112,11 +123,8 @@ PUBLISHED_LITE = _sizes(
         "audio_hidden": 512,
         "audio_tokens": 32,
     },
-    vae_widths=(128, 256, 512, 512),
-    vae_layers=(4, 3, 3, 3, 4),
-    latent_channels=128,
-    conv_dim=512,
-    encoder={
+    "conv_dim": 512,
+    "encoder": {
         "hidden_size": 768,
         "intermediate_size": 3072,
         "num_attention_heads": 12,
@@ -124,7 +132,13 @@ PUBLISHED_LITE = _sizes(
         "num_conv_pos_embeddings": 128,
         "num_conv_pos_embedding_groups": 16,
     },
+}
+MINIATURE = _sizes(vae=_ltx((4, 8, 16, 16), (1, 1, 1, 1, 1), 16), **_SMALL)
+MINIATURE_PRO = _sizes(
+    vae=WanVAEConfig(base_width=8, widths=(8, 8, 16, 16), residual_blocks=1), **_SMALL
 )
+PUBLISHED_LITE = _sizes(vae=_ltx((128, 256, 512, 512), (4, 3, 3, 3, 4), 128), **_PUBLISHED)
+PUBLISHED_PRO = _sizes(vae=WanVAEConfig(), **_PUBLISHED)
 
 
 def published_shapes(sizes: Sizes, *, unused: bool = False) -> dict[str, Shapes]:
@@ -132,9 +146,10 @@ def published_shapes(sizes: Sizes, *, unused: bool = False) -> dict[str, Shapes]
 
     `unused` adds the keys that the published files hold and nothing reads.
     """
+    make_vae = LTXVAE if isinstance(sizes.vae, LTXVAEConfig) else WanVAE
     networks = (
         build(lambda: Generator(sizes.generator)),
-        build(lambda: LTXVAE(sizes.vae)),
+        build(lambda: make_vae(sizes.vae)),
         build(lambda: AudioEncoder(sizes.audio_encoder)),
     )
     generator, vae, encoder = (
@@ -146,16 +161,15 @@ def published_shapes(sizes: Sizes, *, unused: bool = False) -> dict[str, Shapes]
     encoder |= {f"{_POSITION}_g": (1, 1, direction[2]), f"{_POSITION}_v": direction}
     if unused:
         generator |= _unused_generator(sizes.generator.dim)
-        hidden = sizes.audio_encoder.hidden_size
         encoder |= {
-            "lm_head.weight": (_VOCABULARY, hidden),
+            "lm_head.weight": (_VOCABULARY, sizes.audio_encoder.hidden_size),
             "lm_head.bias": (_VOCABULARY,),
-            "wav2vec2.masked_spec_embed": (hidden,),
         }
+    folder = VAE_FOLDERS[sizes.variant]
     return {
-        f"{GENERATOR_FOLDERS['lite']}/{WEIGHTS}": generator,
-        f"{VAE_FOLDERS['lite']}/{WEIGHTS}": vae,
-        f"{AUDIO_ENCODER}/model.safetensors": encoder,
+        f"{GENERATOR_FOLDERS[sizes.variant]}/{WEIGHTS}": generator,
+        f"{folder}/{VAE_FILES[folder][0]}": vae,
+        f"{AUDIO_ENCODER}/{AUDIO_WEIGHTS}": encoder,
     }
 
 
@@ -173,29 +187,20 @@ def _unused_generator(dim: int) -> Shapes:
     return shapes | {f"{name}.bias": shape[:1] for name, shape in weights.items()}
 
 
+def header_align(name: str) -> int:
+    """What a weight file's header is padded to; the published audio encoder's is not."""
+    return 1 if name == f"{AUDIO_ENCODER}/{AUDIO_WEIGHTS}" else 8
+
+
 def published_configs(sizes: Sizes) -> dict[str, dict[str, Any]]:
     """The JSON files of a checkpoint, by path inside it."""
-    generator = asdict(sizes.generator)
-    for key in ("audio_width", "audio_hidden", "audio_tokens", "audio_window"):
-        del generator[key]  # the published file leaves them to the weights' shapes
-    return {
-        f"{GENERATOR_FOLDERS['lite']}/config.json": {
-            "_class_name": "WanModelAudioProject",
-            **generator,
+    configs = {
+        f"{GENERATOR_FOLDERS[sizes.variant]}/{CONFIG}": {
+            **sizes.generator.published(),
             "has_image_input": False,
             "text_dim": _TEXT_DIM,
         },
-        f"{VAE_FOLDERS['lite']}/config.json": {
-            "_class_name": "AutoencoderKLLTXVideo",
-            **asdict(sizes.vae),
-            "patch_size_t": 1,
-        },
-        f"{AUDIO_ENCODER}/config.json": {
-            "model_type": "wav2vec2",
-            **asdict(sizes.audio_encoder),
-            "feat_extract_norm": "group",
-            "do_stable_layer_norm": False,
-        },
+        f"{AUDIO_ENCODER}/{CONFIG}": sizes.audio_encoder.published(),
         f"{AUDIO_ENCODER}/preprocessor_config.json": {
             "do_normalize": True,
             "feature_size": 1,
@@ -203,6 +208,9 @@ def published_configs(sizes: Sizes) -> dict[str, dict[str, Any]]:
             "sampling_rate": SAMPLE_RATE,
         },
     }
+    if isinstance(sizes.vae, LTXVAEConfig):  # the Wan VAE has none
+        configs[f"{VAE_FOLDERS[sizes.variant]}/{CONFIG}"] = sizes.vae.published()
+    return configs
 
 
 def random_tensor(key: str, shape: tuple[int, ...], seed: str) -> Tensor:
@@ -216,7 +224,7 @@ def random_tensor(key: str, shape: tuple[int, ...], seed: str) -> Tensor:
     leaf = key.rpartition(".")[2]
     if leaf in ("bias", "latents_mean"):
         return torch.zeros(shape)
-    if len(shape) == 1:
+    if len(shape) == 1 or leaf == "gamma":
         return torch.ones(shape)
     digest = hashlib.sha256(f"{seed}/{key}".encode()).digest()
     rng = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little"))
@@ -241,14 +249,15 @@ def write_checkpoint(
     dtype: torch.dtype = torch.float32,
     unused: bool = False,
 ) -> Path:
-    """Write a random checkpoint that `load_bundle` reads as variant "lite".
+    """Write a random checkpoint that `load_bundle` reads as the variant of its sizes.
 
-    The same arguments give the same bytes. One tensor is held at a time; the global random
-    generator is left alone.
+    The same arguments give the same bytes. One tensor is held at a time (the Wan VAE, whose format
+    is torch's own, whole); the global random generator is left alone.
 
     Args:
         folder: made if missing; files of the same names are replaced.
-        sizes: `MINIATURE` (1.8 MB), `PUBLISHED_LITE` (8.1 GB in float32) or your own.
+        sizes: `MINIATURE` (1.8 MB), `PUBLISHED_LITE` (8.1 GB in float32), the same of Pro
+            (`MINIATURE_PRO`, `PUBLISHED_PRO`) or your own.
         seed: any integer.
         dtype: stored, float32 (as published), bfloat16 or float16.
         unused: write the keys too that the published files hold and nothing reads.
@@ -262,26 +271,14 @@ def write_checkpoint(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     for name, shapes in published_shapes(sizes, unused=unused).items():
-        _write_safetensors(folder / name, shapes, _random_weights(shapes, f"{seed}/{name}"), dtype)
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        make = _random_weights(shapes, f"{seed}/{name}")
+        tensors = ((key, make(key).to(dtype)) for key in shapes)
+        if path.suffix in TORCH_SUFFIXES:
+            torch.save(dict(tensors), path)
+            continue
+        with path.open("wb") as file:
+            entries = {key: Entry(dtype, shape) for key, shape in shapes.items()}
+            write_safetensors(file, entries, tensors, {"format": "pt"}, align=header_align(name))
     return folder
-
-
-def _write_safetensors(
-    path: Path, shapes: Shapes, make: Callable[[str], Tensor], dtype: torch.dtype
-) -> None:
-    """A safetensors file, tensor by tensor: the library's own writer wants them all at once."""
-
-    def entries() -> Iterator[tuple[str, Any]]:
-        yield "__metadata__", {"format": "pt"}
-        end = 0
-        for key in sorted(shapes):
-            start, end = end, end + math.prod(shapes[key]) * dtype.itemsize
-            place = [start, end]
-            yield key, {"dtype": DTYPE_NAMES[dtype], "shape": shapes[key], "data_offsets": place}
-
-    header = json.dumps(dict(entries()), separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)
-    with path.open("wb") as file:
-        file.write(len(header).to_bytes(8, "little") + header)
-        for key in sorted(shapes):
-            file.write(make(key).to(dtype).view(torch.uint8).numpy().data)

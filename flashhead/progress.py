@@ -13,7 +13,42 @@ _BAR = 20
 _SECONDS_BETWEEN_LINES = 5.0
 
 
-class Progress:
+class _Line:
+    """One line on a terminal that is written over; elsewhere, when it is time for the next line."""
+
+    def __init__(self, stream: TextIO | None, clock: Callable[[], float] = time.monotonic):
+        self._stream = stream
+        self._terminal = stream is not None and stream.isatty()
+        self._clock = clock
+        self._start = clock()
+        self._last_line = -float("inf")
+        self._shown = 0  # characters of the line on the terminal
+
+    @property
+    def seconds(self) -> float:
+        return self._clock() - self._start
+
+    def close(self) -> None:
+        """Leave the terminal's line clean for what is said next."""
+        if self._shown:
+            print("\r" + " " * self._shown + "\r", end="", file=self._stream, flush=True)
+            self._shown = 0
+
+    def _bar(self, fraction: float, text: str) -> None:
+        filled = round(_BAR * fraction)
+        line = f"[{'#' * filled}{'-' * (_BAR - filled)}] {text}"
+        line = line[: shutil.get_terminal_size().columns - 1]
+        print("\r" + line.ljust(self._shown), end="", file=self._stream, flush=True)
+        self._shown = len(line)
+
+    def _log(self, text: str, *, last: bool) -> None:
+        now = self._clock()
+        if last or now - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            print(text, file=self._stream, flush=True)
+
+
+class Progress(_Line):
     """How far a run is: chunk, step, frames a second and speed against real time.
 
     On a terminal one line is kept up to date. Elsewhere a line is printed after the first chunk,
@@ -28,18 +63,9 @@ class Progress:
     def __init__(
         self, stream: TextIO | None, chunks: int, clock: Callable[[], float] = time.monotonic
     ):
-        self._stream = stream
-        self._terminal = stream is not None and stream.isatty()
+        super().__init__(stream, clock)
         self._chunks = chunks
-        self._clock = clock
-        self._start = clock()
-        self._last_line = -float("inf")
-        self._shown = 0  # characters of the line on the terminal
         self.frames = 0
-
-    @property
-    def seconds(self) -> float:
-        return self._clock() - self._start
 
     @property
     def speed(self) -> str:
@@ -60,24 +86,23 @@ class Progress:
         text = f"chunk {index + 1}/{self._chunks}"
         if self._terminal:
             self._redraw(index + 1, text)
-        if self._terminal or self._stream is None:
-            return
-        now, last = self._clock(), index + 1 == self._chunks
-        if last or now - self._last_line >= _SECONDS_BETWEEN_LINES:
-            self._last_line = now
-            print(f"{text}, {self.frames} frames, {self.speed}", file=self._stream, flush=True)
-
-    def close(self) -> None:
-        """Leave the terminal's line clean for what is said next."""
-        if self._shown:
-            print("\r" + " " * self._shown + "\r", end="", file=self._stream, flush=True)
-            self._shown = 0
+        elif self._stream is not None:
+            last = index + 1 == self._chunks
+            self._log(f"{text}, {self.frames} frames, {self.speed}", last=last)
 
     def _redraw(self, done: float, text: str) -> None:
-        filled = round(_BAR * done / self._chunks)
-        line = f"[{'#' * filled}{'-' * (_BAR - filled)}] {text}"
         if self.frames:
-            line += f", {self.speed}"
-        line = line[: shutil.get_terminal_size().columns - 1]
-        print("\r" + line.ljust(self._shown), end="", file=self._stream, flush=True)
-        self._shown = len(line)
+            text += f", {self.speed}"
+        self._bar(done / self._chunks, text)
+
+
+class ByteProgress(_Line):
+    """How much of a file is written; on a terminal a bar, elsewhere a line now and then."""
+
+    def update(self, done: int, total: int) -> None:
+        """Bytes written of all; fits `convert`'s `on_bytes`."""
+        text = f"{done / 1e9:.2f} of {total / 1e9:.2f} GB"
+        if self._terminal:
+            self._bar(done / max(total, 1), text)
+        elif self._stream is not None:
+            self._log(text, last=done == total)

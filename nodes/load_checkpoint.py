@@ -3,9 +3,8 @@
 import torch
 from comfy_api.latest import io
 
-from ..flashhead.checkpoint import open_checkpoint
 from .models import load_encoder, load_model, load_vae
-from .paths import checkpoint_names, find_checkpoint
+from .paths import checkpoint_names, open_named
 from .types import AudioEncoderType
 
 _DTYPES = {
@@ -31,7 +30,8 @@ class LoadCheckpoint(io.ComfyNode):
                 io.Combo.Input(
                     "checkpoint",
                     options=checkpoint_names(),
-                    tooltip="Generator folder under models/flashhead. Model_Lite is the fast one.",
+                    tooltip="Generator folder or one-file bundle in models/flashhead. Lite is the "
+                    "fast one, Pro the sharp one.",
                 ),
                 io.Combo.Input(
                     "weight_dtype",
@@ -54,7 +54,7 @@ class LoadCheckpoint(io.ComfyNode):
 
     @classmethod
     def execute(cls, checkpoint: str, weight_dtype: str) -> io.NodeOutput:
-        opened = open_checkpoint(*find_checkpoint(checkpoint))
+        opened = open_named(checkpoint)
         return io.NodeOutput(
             load_model(opened.generator, opened.variant, _DTYPES[weight_dtype]),
             load_vae(opened.vae),

@@ -8,11 +8,13 @@ from pathlib import Path, PurePath
 
 import folder_paths
 
+from ..flashhead.checkpoint import Checkpoint, open_checkpoint
 from ..flashhead.errors import CheckpointError
-from ..flashhead.layout import GENERATOR_FOLDERS, REPOSITORY, WEIGHTS
+from ..flashhead.layout import AUDIO_WEIGHTS, GENERATOR_FOLDERS, REPOSITORY, VAE_FILES, WEIGHTS
 
 FOLDER = "flashhead"
 _EXTENSIONS = {".safetensors"}
+_PARTS = {WEIGHTS, AUDIO_WEIGHTS, *(name for names in VAE_FILES.values() for name in names)}
 
 
 def register_folders() -> None:
@@ -25,26 +27,41 @@ def register_folders() -> None:
 
 
 def checkpoint_names() -> list[str]:
-    """Generator folders by their path under the model folders, with forward slashes on any
-    system, so that a workflow can be shared."""
+    """Generator folders and one-file bundles by their path under the model folders, with forward
+    slashes on any system, so that a workflow can be shared."""
     names = []
     for file in folder_paths.get_filename_list(FOLDER):
         path = PurePath(file)
-        if path.name == WEIGHTS and path.parent.name in GENERATOR_FOLDERS.values():
+        if path.name not in _PARTS:
+            names.append(path.as_posix())
+        elif path.name == WEIGHTS and path.parent.name in GENERATOR_FOLDERS.values():
             names.append(path.parent.as_posix())
     return names
 
 
-def find_checkpoint(name: str) -> tuple[Path, str]:
-    """The published folder and the variant that a name in the list stands for."""
-    if PurePath(name).name in GENERATOR_FOLDERS.values():
-        file = folder_paths.get_full_path(FOLDER, str(PurePath(name) / WEIGHTS))
-        if file is not None:
-            generator = Path(file).parent
-            variants = {folder: variant for variant, folder in GENERATOR_FOLDERS.items()}
-            return generator.parent, variants[generator.name]
-    where = ", ".join(folder_paths.get_folder_paths(FOLDER))
-    raise CheckpointError(
-        f"The checkpoint '{name}' is in none of {where}; download {REPOSITORY} into the first, "
-        "then refresh the page."
-    )
+def open_named(name: str) -> Checkpoint:
+    """The checkpoint that a name in the list stands for, its headers checked.
+
+    A Wan VAE that is not beside its generator is taken from ComfyUI's own VAE folder.
+    """
+    is_folder = PurePath(name).name in GENERATOR_FOLDERS.values()
+    file = folder_paths.get_full_path(FOLDER, str(PurePath(name) / WEIGHTS if is_folder else name))
+    if file is None:
+        where = ", ".join(folder_paths.get_folder_paths(FOLDER))
+        raise CheckpointError(
+            f"The checkpoint '{name}' is in none of {where}; download {REPOSITORY} into the first, "
+            "then refresh the page."
+        )
+    if not is_folder:
+        return open_checkpoint(file)
+    generator = Path(file).parent
+    return open_checkpoint(generator, vae=_vae_elsewhere(generator))
+
+
+def _vae_elsewhere(generator: Path) -> str | None:
+    names = VAE_FILES["VAE_Wan"]
+    if generator.name == GENERATOR_FOLDERS["lite"] or any(
+        (generator.parent / "VAE_Wan" / name).is_file() for name in names
+    ):
+        return None
+    return next(filter(None, (folder_paths.get_full_path("vae", name) for name in names)), None)

@@ -13,7 +13,8 @@ from typing import Any
 
 from ..config import LTXVAEConfig
 from ..errors import CheckpointError
-from ..weights import Component, TorchFile, WeightFile, read_config
+from ..layout import CONFIG, REPOSITORY
+from ..weights import Component, Weights, read_config
 from .ltx import LTXVAE
 
 STATISTICS = {
@@ -29,21 +30,30 @@ def is_ltx(keys: Iterable[str]) -> bool:
     return any(key.removeprefix(_PREFIX).startswith(own) for key in keys)
 
 
-def open_ltx_vae(file: WeightFile | TorchFile) -> Component:
-    """The LTX 0.9.0 VAE in either layout; diffusers' has its config.json beside it.
+def open_ltx_vae(file: Weights, config: Mapping[str, Any] | None = None) -> Component:
+    """The LTX 0.9.0 VAE in either layout.
 
-    Raises `CheckpointError`.
+    `config` is what diffusers' config.json says; None means that it lies beside the file. Raises
+    `CheckpointError`.
     """
-    where, keys = str(file.path), list(file.shapes)
+    where, keys = file.where, list(file.shapes)
     if is_original(keys):
-        config, renames = convert_original(getattr(file, "metadata", None), keys, where)
+        sizes, renames = convert_original(file.metadata, keys, where)
     else:
-        config = LTXVAEConfig.from_diffusers(read_config(file.path.parent / "config.json"), where)
+        if config is None:
+            beside = file.path.parent / CONFIG
+            if not beside.is_file():
+                raise CheckpointError(
+                    f"{beside} does not exist; download it from {REPOSITORY}, where it lies beside "
+                    "the LTX VAE."
+                )
+            config = read_config(beside)
+        sizes = LTXVAEConfig.from_diffusers(config, where)
         renames = {key: key for key in keys}
     names = {new: old for old, new in renames.items()}
     shapes = {new: file.shapes[old] for new, old in names.items()}
     return Component(
-        partial(LTXVAE, config), config, where, shapes, lambda key: file[names[key]]
+        partial(LTXVAE, sizes), sizes, file, shapes, lambda key: file[names[key]]
     ).checked()
 
 
@@ -87,17 +97,17 @@ def _layers(parameters: Any) -> int:
 
 
 def convert_original(
-    metadata: Mapping[str, str] | None, keys: Sequence[str], where: str
+    metadata: Mapping[str, str], keys: Sequence[str], where: str
 ) -> tuple[LTXVAEConfig, dict[str, str]]:
     """Config, and old key -> our key for every tensor that is used.
 
     Raises `CheckpointError` when the metadata's config is missing or of a later LTX VAE.
     """
     try:
-        config = json.loads((metadata or {})["config"])["vae"]
+        config = json.loads(metadata["config"])["vae"]
         blocks = [tuple(b) for b in config.get("encoder_blocks") or config["blocks"]]
         decoder_blocks = [tuple(b) for b in config.get("decoder_blocks") or config["blocks"]]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(
             f"{where}: the safetensors metadata holds no 'config' of an LTX VAE; use the file as "
             "published, or diffusers' folder with its config.json."
@@ -108,6 +118,39 @@ def convert_original(
             "Lite was trained with."
         )
 
+    try:
+        sizes, renames = _read_blocks(config, blocks, decoder_blocks, where)
+    except CheckpointError:
+        raise
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise CheckpointError(
+            f"{where}: the blocks that the safetensors metadata lists are not an LTX 0.9.0 VAE's "
+            f"({type(error).__name__}: {error}); use the file as published."
+        ) from error
+    new_keys = {}
+    for key in keys:
+        bare = key.removeprefix(_PREFIX)
+        new = STATISTICS.get(bare)
+        if new is None and bare.startswith(("encoder.", "decoder.")):
+            new = bare
+            for old, prefix in renames.items():
+                if bare.startswith(old):
+                    new = prefix + bare.removeprefix(old)
+            new = new.replace(".res_blocks.", ".resnets.").replace(".norm3.norm.", ".norm3.")
+            if ".conv_shortcut.conv." not in new:
+                new = new.replace(".conv_shortcut.", ".conv_shortcut.conv.")
+        if new is not None:
+            new_keys[key] = new
+    return sizes, new_keys
+
+
+def _read_blocks(
+    config: Mapping[str, Any],
+    blocks: Sequence[tuple[str, Any]],
+    decoder_blocks: Sequence[tuple[str, Any]],
+    where: str,
+) -> tuple[LTXVAEConfig, dict[str, str]]:
+    """Sizes, and the blocks' old prefixes -> new."""
     widths = [config.get("encoder_base_channels", 128)]
     layers: list[int] = []
     scaling: list[bool] = []
@@ -126,30 +169,12 @@ def convert_original(
     for index, name, _, _ in _stages(decoder_blocks[::-1], False, where):
         renames[f"decoder.up_blocks.{index}."] = f"decoder.{name}."
 
-    new_keys = {}
-    for key in keys:
-        bare = key.removeprefix(_PREFIX)
-        new = STATISTICS.get(bare)
-        if new is None and bare.startswith(("encoder.", "decoder.")):
-            new = bare
-            for old, prefix in renames.items():
-                if bare.startswith(old):
-                    new = prefix + bare.removeprefix(old)
-            new = new.replace(".res_blocks.", ".resnets.").replace(".norm3.norm.", ".norm3.")
-            if ".conv_shortcut.conv." not in new:
-                new = new.replace(".conv_shortcut.", ".conv_shortcut.conv.")
-        if new is not None:
-            new_keys[key] = new
-    return (
-        LTXVAEConfig(
-            block_out_channels=tuple(widths[:-1]),
-            layers_per_block=tuple(layers),
-            spatio_temporal_scaling=tuple(scaling),
-            latent_channels=config["latent_channels"],
-            in_channels=config.get("in_channels", 3),
-            out_channels=config.get("out_channels", 3),
-            patch_size=config.get("patch_size", 4),
-            decoder_causal=config.get("causal_decoder", False),
-        ),
-        new_keys,
-    )
+    sizes = {
+        "block_out_channels": widths[:-1],
+        "layers_per_block": layers,
+        "spatio_temporal_scaling": scaling,
+        "latent_channels": config["latent_channels"],
+        "decoder_causal": config.get("causal_decoder", False),
+    }
+    sizes |= {k: config[k] for k in ("in_channels", "out_channels", "patch_size") if k in config}
+    return LTXVAEConfig.from_diffusers(sizes, where), renames

@@ -9,7 +9,8 @@ last in memory: what tensor cores want, and frames become a batch of images with
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -51,6 +52,10 @@ class WanVAEConfig:
         """Pixels per latent in (t, h, w)."""
         spatial = 2 ** len(self.temporal)
         return (2 ** sum(self.temporal), spatial, spatial)
+
+    def published(self) -> dict[str, Any]:
+        """For who reads a bundle's metadata; nothing is read from it, the weights say it all."""
+        return {"_class_name": "WanVAE", **asdict(self)}
 
     @classmethod
     def from_shapes(cls, shapes: Mapping[str, tuple[int, ...]], where: str) -> WanVAEConfig:

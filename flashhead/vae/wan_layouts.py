@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..weights import Component, TorchFile, WeightFile
+from ..weights import Component, Weights
 from .wan import WanVAE, WanVAEConfig
 
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
@@ -25,10 +25,9 @@ def channels_last(tensor: Tensor) -> Tensor:
     return tensor.contiguous(memory_format=layout)
 
 
-def open_wan_vae(file: WeightFile | TorchFile) -> Component:
+def open_wan_vae(file: Weights) -> Component:
     """The Wan 2.1 VAE; its sizes are read off the weights. Raises `CheckpointError`."""
-    where = str(file.path)
-    config = WanVAEConfig.from_shapes(file.shapes, where)
+    config = WanVAEConfig.from_shapes(file.shapes, file.where)
     return Component(
-        partial(WanVAE, config), config, where, file.shapes, lambda key: channels_last(file[key])
+        partial(WanVAE, config), config, file, file.shapes, lambda key: channels_last(file[key])
     ).checked()

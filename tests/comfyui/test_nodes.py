@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import av
 import numpy as np
 import pytest
@@ -160,6 +162,22 @@ def test_pro_gives_what_the_library_gives(server: ComfyServer, pro, core: bool):
     expected = library_frames(pro, server, steps=2)
     assert found.shape == expected.shape == (round(1.5 * 25), 64, 64, 3)
     assert np.abs(found - expected).max() <= 1
+
+
+def test_pro_finds_the_wan_vae_among_comfyuis_own(server: ComfyServer, pro):
+    folder = server.base / "models" / "flashhead" / "apart"
+    for part in ("Model_Pro", "wav2vec2-base-960h"):
+        shutil.copytree(FIXTURES / "tiny-checkpoint" / part, folder / part)
+    prompt = lite(**PRO | {"checkpoint": "apart/Model_Pro"})
+    found = pixels(server.images(server.run(prompt), "images"))
+    assert np.abs(found - library_frames(pro, server, steps=2)).max() <= 1
+
+
+def test_a_one_file_bundle_is_listed_and_runs(server: ComfyServer, bundle):
+    file = server.base / "models" / "flashhead" / "one file.safetensors"
+    flashhead.convert(FIXTURES / "tiny-checkpoint", file, "lite", dtype="fp32")
+    found = pixels(server.images(server.run(lite(checkpoint=file.name)), "images"))
+    assert np.abs(found - library_frames(bundle, server)).max() <= 1
 
 
 def test_guidance_runs(server: ComfyServer, pro):

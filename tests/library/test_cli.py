@@ -243,7 +243,7 @@ def test_info_on_a_folder(checkpoint, monkeypatch, capsys):
     assert cli.main(["info", str(checkpoint)]) == 0
     told = capsys.readouterr().out
     assert "published folder with lite, pro" in told
-    assert "Model_Lite: 727,072 elements in 114 tensors, F32, 2.92 MB" in told
+    assert "Model_Lite: 727,072 elements in 114 tensors, F32 2.91 MB" in told
     assert "33 frames: 9 of motion, 24 new (0.96 s, 15,360 samples at 16 kHz)" in told
     assert "width in multiples of 32, height in multiples of 32" in told
     assert "512x512 is 8x5x16x16 latents, 1,280 tokens" in told

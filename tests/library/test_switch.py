@@ -1,11 +1,13 @@
 """Another portrait in mid-stream (DESIGN §1.5): its face and motion, the same audio and noise."""
 
+import wave
+
 import pytest
 import torch
 from PIL import Image, ImageOps
 
 import flashhead
-from flashhead import LiveStream, PortraitError, Settings
+from flashhead import LiveStream, PortraitError, Settings, cli
 from flashhead.portrait import load_portraits
 
 SIZE = (32, 32)
@@ -81,3 +83,44 @@ def test_a_folder_without_portraits(tmp_path):
         load_portraits(tmp_path)
     with pytest.raises(PortraitError, match="does not exist"):
         load_portraits(tmp_path / "none")
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["by name", "by file"])
+def test_the_command_line_switches(named, checkpoint, portrait, other, tmp_path, monkeypatch):
+    """A folder starts with its first picture; a switch names another, or any file."""
+    folder = tmp_path / "faces"
+    folder.mkdir()
+    Image.open(portrait).save(folder / "a.png")
+    other.save(folder / "b.png")
+    soundfile = tmp_path / "speech.wav"
+    with wave.open(str(soundfile), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes(bytes(2 * 24_000))
+    seen = {}
+
+    def look(*arguments, switches, **options):
+        seen.update(switches=switches, first=arguments[1])
+        return flashhead.generate(*arguments, switches=switches, **options)
+
+    monkeypatch.setattr(cli, "generate", look)
+    target = "b" if named else str(folder / "b.png")
+    command = ["generate", "--checkpoint", checkpoint, "--variant", "lite", "--size", "32x32"]
+    command += ["--audio", soundfile, "--output", tmp_path / "out.mp4", "--quiet"]
+    command += ["--portrait", folder if named else folder / "a.png", "--switch", f"0.96={target}"]
+    assert cli.main([str(part) for part in command]) == 0
+    assert list(seen["switches"]) == [0.96]
+    assert seen["switches"][0.96].getpixel((0, 0)) == other.getpixel((0, 0))
+    assert seen["first"].getpixel((0, 0)) == Image.open(portrait).convert("RGB").getpixel((0, 0))
+
+
+def test_the_command_line_names_the_portraits_there(checkpoint, portrait, tmp_path, capsys):
+    folder = tmp_path / "faces"
+    folder.mkdir()
+    Image.open(portrait).save(folder / "anna.png")
+    command = ["generate", "--checkpoint", checkpoint, "--variant", "lite", "--size", "32x32"]
+    command += ["--audio", "x.wav", "--output", tmp_path / "out.mp4", "--portrait", folder]
+    assert cli.main([str(part) for part in [*command, "--switch", "1=ben"]]) == 1
+    assert "'ben'" in (told := capsys.readouterr().err) and "anna" in told
+    with pytest.raises(SystemExit):
+        cli.main([str(part) for part in [*command, "--switch", "soon=anna"]])
+    assert "SECONDS=PORTRAIT" in capsys.readouterr().err

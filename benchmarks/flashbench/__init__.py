@@ -1,0 +1,1 @@
+"""The parts of the throughput benchmark. None of this is needed to run the model."""

@@ -1,0 +1,38 @@
+"""Matrices in 8 bits (e4m3), with one float32 scale for each output channel.
+
+Measured on random weights of the published width, 12 layers deep, as the relative L2 error of one
+velocity against float32 weights: bfloat16 0.5 %; float8 in the blocks alone, and bfloat16
+elsewhere, 3.9 % with scales and 4.6 % without; float8 in all matrices 7.1 % with a scale a row,
+7.5 % with one a matrix, 17 % without. So `convert` takes it for the blocks alone. One matrix of
+normal values is off by 2.6 % with scales (bfloat16: 0.17 %), by 3 to 5 % without, and more where
+rows differ in size.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+FLOAT8 = torch.float8_e4m3fn
+SCALE = "_scale"
+"""What a scale's key has after its matrix's."""
+
+
+def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """A matrix (out, ...) of finite values -> float8 of its shape, and scales (out,) float32.
+
+    Each row's largest value becomes float8's largest, 448.
+    """
+    largest = torch.linalg.vector_norm(weight.flatten(1), torch.inf, dim=1, dtype=torch.float32)
+    scale = largest / torch.finfo(FLOAT8).max
+    scale[scale == 0] = 1
+    return (weight / _column(scale, weight)).to(FLOAT8), scale
+
+
+def dequantize(stored: Tensor, scale: Tensor) -> Tensor:
+    """What `quantize` was given, to about 3 %, in float32."""
+    return stored.float().mul_(_column(scale, stored))
+
+
+def _column(scale: Tensor, weight: Tensor) -> Tensor:
+    return scale.view(-1, *(1,) * (weight.ndim - 1))
