@@ -272,3 +272,22 @@ def test_everything_works_without_torchaudio(comfyui, bundle, tmp_path, error: s
         found = pixels(server.images(server.run(lite()), "images"))
         assert len(found) == round(1.5 * 25)
         assert found.std() > 1
+
+
+def test_folders_of_extra_model_paths_are_listed(comfyui, tmp_path):
+    """A checkpoint kept outside ComfyUI, in the layout of another node pack."""
+    elsewhere = tmp_path / "other disk"
+    shutil.copytree(
+        FIXTURES / "tiny-checkpoint" / "wav2vec2-base-960h",
+        elsewhere / "wav2vec" / "facebook" / "wav2vec2-base-960h",
+    )
+    for part in ("Model_Lite", "VAE_LTX"):
+        shutil.copytree(
+            FIXTURES / "tiny-checkpoint" / part, elsewhere / "Soul-AILab" / "FlashHead" / part
+        )
+    config = tmp_path / "extra.yaml"
+    config.write_text(f"mine:\n    base_path: {elsewhere}\n    flashhead: Soul-AILab\n")
+    arguments = ["--extra-model-paths-config", str(config)]
+    with ComfyServer(comfyui, tmp_path / "base", arguments=arguments) as server:
+        prompt = lite(checkpoint="FlashHead/Model_Lite")
+        assert len(server.images(server.run(prompt), "images")) == round(1.5 * 25)
