@@ -70,7 +70,9 @@ def timestep_embedding(timestep: Tensor, dim: int) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=1).float()
 
 
-class SelfAttention(nn.Module):
+class Attention(nn.Module):
+    """Projections with q and k normalised over the whole width."""
+
     def __init__(self, config: GeneratorConfig, backend: Backend):
         super().__init__()
         ops, dim = backend.operations, config.dim
@@ -80,22 +82,15 @@ class SelfAttention(nn.Module):
         self.norm_q = ops.RMSNorm(dim, eps=config.eps)
         self.norm_k = ops.RMSNorm(dim, eps=config.eps)
 
+
+class SelfAttention(Attention):
     def forward(self, x: Tensor, rotary: Tensor) -> Tensor:
         q = rotate(self.norm_q(self.q(x)), rotary, self.heads)
         k = rotate(self.norm_k(self.k(x)), rotary, self.heads)
         return self.o(self.attention(q, k, self.v(x), self.heads))
 
 
-class CrossAttention(nn.Module):
-    def __init__(self, config: GeneratorConfig, backend: Backend):
-        super().__init__()
-        ops, dim = backend.operations, config.dim
-        self.heads = config.num_heads
-        self.attention = backend.attention
-        self.q, self.k, self.v, self.o = (ops.Linear(dim, dim) for _ in range(4))
-        self.norm_q = ops.RMSNorm(dim, eps=config.eps)
-        self.norm_k = ops.RMSNorm(dim, eps=config.eps)
-
+class CrossAttention(Attention):
     def keys_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
         return self.norm_k(self.k(context)), self.v(context)
 

@@ -24,3 +24,13 @@ class VAE(Protocol):
 
     def denormalize(self, latents: Tensor) -> Tensor:
         """Normalised latents -> as ComfyUI's nodes of this family exchange them."""
+
+
+def check_video(video: Tensor, stride: tuple[int, int, int]) -> None:
+    """Raise `ValueError` unless a VAE of this stride can encode a video (B, 3, T, H, W)."""
+    t, h, w = video.shape[2:]
+    if (t - 1) % stride[0] or h % stride[1] or w % stride[2]:
+        raise ValueError(
+            f"A video of {t} frames at {w}x{h} does not fit the VAE: expected 1 + n * {stride[0]} "
+            f"frames, width and height multiples of {stride[1]}."
+        )

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from ..backend import TORCH, Backend
 from ..config import LTXVAEConfig
+from . import check_video
 
 
 def pixel_norm(x: Tensor, eps: float = 1e-8) -> Tensor:
@@ -255,12 +256,7 @@ class LTXVAE(nn.Module):
         Returns:
             Normalised latents (B, C, 1 + (T-1)/stride, H/stride, W/stride), float32.
         """
-        t, h, w = video.shape[2:]
-        if (t - 1) % self.stride[0] or h % self.stride[1] or w % self.stride[2]:
-            raise ValueError(
-                f"A video of {t} frames at {w}x{h} does not fit the VAE: expected 1 + n * "
-                f"{self.stride[0]} frames, width and height multiples of {self.stride[1]}."
-            )
+        check_video(video, self.stride)
         patch = self.config.patch_size
         patches = rearrange(
             self.backend.place(video),

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from ..backend import TORCH, Backend
 from ..errors import CheckpointError
+from . import check_video
 
 LATENTS_MEAN = (
     *(-0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508),
@@ -362,12 +363,8 @@ class WanVAE(nn.Module):
         Raises:
             ValueError: another number of frames, or another height or width.
         """
-        t, h, w = video.shape[2:]
-        if (t - 1) % self.stride[0] or h % self.stride[1] or w % self.stride[2]:
-            raise ValueError(
-                f"A video of {t} frames at {w}x{h} does not fit the VAE: expected 1 + n * "
-                f"{self.stride[0]} frames, width and height multiples of {self.stride[1]}."
-            )
+        check_video(video, self.stride)
+        t = video.shape[2]
         past: Past = {}
         groups = video.split([1] + [self.stride[0]] * (t // self.stride[0]), dim=2)
         moments = [self.conv1(self.encoder(self._enter(group), past)) for group in groups]
