@@ -37,10 +37,10 @@ def check_video(video: Tensor, stride: tuple[int, int, int]) -> None:
         )
 
 
-def channel_norm(x: Tensor) -> Tensor:
-    """L2 norm over the channels of (B, C, ...), (B, 1, ...) float32."""
+def channel_energy(x: Tensor) -> Tensor:
+    """Sum of squares over the channels of (B, C, ...): (B, 1, ...) float32."""
     if x.dtype == torch.float32:
         # Five times as fast as vector_norm on a CPU.
-        return x.square().sum(dim=1, keepdim=True).sqrt()
+        return x.square().sum(dim=1, keepdim=True)
     # One pass, and squares that float16 could not hold.
-    return torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float32)
+    return torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float32).square()

@@ -12,12 +12,12 @@ from torch.nn import functional
 
 from ..backend import TORCH, Backend
 from ..config import LTXVAEConfig
-from . import channel_norm, check_video
+from . import channel_energy, check_video
 
 
 def pixel_norm(x: Tensor, eps: float = 1e-8) -> Tensor:
     """Each position's channels divided by their root mean square, summed up in float32."""
-    return x * torch.rsqrt(channel_norm(x).square() / x.shape[1] + eps).to(x.dtype)
+    return x * torch.rsqrt(channel_energy(x) / x.shape[1] + eps).to(x.dtype)
 
 
 class TimePaddedConv3d(nn.Module):

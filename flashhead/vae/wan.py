@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from ..backend import TORCH, Backend
 from ..errors import CheckpointError
-from . import channel_norm, check_video
+from . import channel_energy, check_video
 
 LATENTS_MEAN = (
     *(-0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508),
@@ -107,8 +107,7 @@ class RMSNorm(nn.Module):
 
     def factors(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """What x is multiplied by: a scale for each position, and gamma for each channel."""
-        norm = channel_norm(x)
-        scale = x.shape[1] ** 0.5 / norm.clamp_min(1e-12)
+        scale = (x.shape[1] / channel_energy(x).clamp_min(1e-24)).sqrt()
         scale = scale.clamp_max(torch.finfo(x.dtype).max).to(x.dtype)
         return scale, self.backend.cast(self.gamma, x.dtype, x.device)
 
