@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from flashbench.clock import peak_memory
 from flashbench.report import describe_machine
+from flashbench.watch import peak_memory
 
 import flashhead
 from flashhead.conversion import STORAGE

@@ -18,12 +18,12 @@ from statistics import median
 from typing import Any
 
 import torch
-from flashbench.clock import forget_peak, peak_memory, stopwatch
 from flashbench.compare import compare
 from flashbench.models import VARIANTS, abstract_bundle, random_bundle, sizes_of
 from flashbench.reference import Reference, check_checkout
 from flashbench.report import Results, describe_machine, rounded, summary
 from flashbench.stages import StagedStream, speech_like, time_stream
+from flashbench.watch import forget_peak, peak_memory, stopwatch
 from flashbench.work import count_work, matmul_rate
 
 import flashhead

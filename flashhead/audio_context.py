@@ -46,6 +46,15 @@ class AudioContextCache:
     def seconds(self) -> float:
         return self.samples.shape[1] / SAMPLE_RATE
 
+    def resized(self, seconds: float) -> AudioContextCache:
+        """The last `seconds` of it, or all of it after silence."""
+        frames = round(seconds * FPS)
+        silence = torch.zeros(self.samples.shape[0], frames * SAMPLES_PER_FRAME)
+        if silence.shape == self.samples.shape:
+            return self
+        joined = torch.cat([silence, self.samples], dim=1)
+        return replace(self, samples=joined[:, -silence.shape[1] :])
+
     def push(self, samples: Tensor) -> AudioContextCache:
         """Append (N,) or (B, N) new samples and forget as many of the oldest."""
         new = samples.to(self.samples).expand(self.samples.shape[0], -1)

@@ -30,11 +30,12 @@ def cast(parameter: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
 
 @dataclass(frozen=True)
 class Backend:
-    """Layers (a namespace like `torch.nn`), attention, the cast of raw parameters, and where and in
-    what dtype a network computes: its inputs are brought there (device None: where they are)."""
+    """Layers (a namespace like `torch.nn`), attention like `sdpa`, the cast of raw parameters, and
+    where and in what dtype a network computes: its inputs are brought there (device None: where
+    they are)."""
 
     operations: Any = torch.nn
-    attention: Callable[[Tensor, Tensor, Tensor, int], Tensor] = sdpa
+    attention: Callable[..., Tensor] = sdpa
     cast: Callable[[Tensor, torch.dtype, torch.device], Tensor] = cast
     dtype: torch.dtype = torch.float32
     device: torch.device | None = None

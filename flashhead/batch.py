@@ -71,7 +71,7 @@ def _run(bundle, pictures, sources, seeds, settings, on_step) -> Iterator[list[C
     state = start_stream(
         encode_portrait(bundle.vae, geometry, portraits), seeds, settings.cache_seconds
     )
-    plan = plan_stream(bundle, settings, state.portrait.latents)
+    plan = plan_stream(bundle.generator, bundle.variant, settings, state.portrait.latents)
     totals = [frame_count(source.samples, source.sample_rate) for source in sources]
     speech = [speech_blocks(source, geometry.new_samples) for source in sources]
     active, start = list(range(len(sources))), 0

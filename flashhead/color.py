@@ -76,6 +76,10 @@ class ColorTarget:
     mean: Tensor
     std: Tensor
 
+    def to(self, device: torch.device) -> ColorTarget:
+        """The same on another device."""
+        return ColorTarget(self.mean.to(device), self.std.to(device))
+
 
 def color_target(portrait: Tensor) -> ColorTarget:
     """The colours to match: portrait (B, 3, 1, H, W) in [-1, 1]."""

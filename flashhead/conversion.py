@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from torch import Tensor
 from .bundle_file import PARTS, BundleHeader
 from .checkpoint import Checkpoint, open_checkpoint
 from .errors import CheckpointError, FlashHeadError
-from .float8 import FLOAT8, SCALE, quantize
+from .float8 import FLOAT8, SCALE, is_matrix, quantize
 from .safetensors_writer import Entry, OnBytes, lay_out, replacing, write_safetensors
 from .weights import DTYPE_NAMES, Component
 
@@ -116,11 +115,6 @@ def _header(checkpoint: Checkpoint, dtype: str, parts: Mapping[str, Component]) 
     )
 
 
-def _is_matrix(key: str, shape: tuple[int, ...]) -> bool:
-    """Whether a tensor is neither a norm, nor a bias, nor a modulation, whatever its axes."""
-    return max(shape, default=1) < math.prod(shape) and not key.endswith("modulation")
-
-
 def _storage(name: str, key: str, dtype: torch.dtype) -> torch.dtype:
     """What a matrix of a part is stored as."""
     if name == "audio_encoder":
@@ -135,7 +129,7 @@ def _plan(name: str, part: Component, dtype: torch.dtype) -> dict[str, Entry]:
     entries = {}
     for key, tensor in part.plain.state_dict().items():
         shape = tuple(tensor.shape)
-        if name != "audio_encoder" and not _is_matrix(key, shape):
+        if name != "audio_encoder" and not is_matrix(key, shape):
             entries[key] = Entry(part.read(key).dtype, shape)
             continue
         stored = _storage(name, key, dtype)

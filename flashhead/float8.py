@@ -10,12 +10,24 @@ rows differ in size.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 FLOAT8 = torch.float8_e4m3fn
 SCALE = "_scale"
 """What a scale's key has after its matrix's."""
+
+
+def in_float8(key: str, shape: tuple[int, ...]) -> bool:
+    """Whether a generator's tensor is one that may be kept in float8: a matrix of a block."""
+    return key.startswith("blocks.") and is_matrix(key, shape)
+
+
+def is_matrix(key: str, shape: tuple[int, ...]) -> bool:
+    """Whether a tensor is neither a norm, nor a bias, nor a modulation, whatever its axes."""
+    return max(shape, default=1) < math.prod(shape) and not key.endswith("modulation")
 
 
 def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:

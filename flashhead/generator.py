@@ -7,7 +7,9 @@ table once a run, cross-attention keys and values once a chunk. The module holds
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -18,20 +20,23 @@ from .backend import TORCH, Backend
 from .config import GeneratorConfig
 from .rotary import rotary_table, rotate
 
+Options = Mapping[str, Any]
+
 
 @dataclass(frozen=True)
 class TimeCondition:
     """Modulations for N timesteps, the scales already 1 + scale.
 
-    blocks: (N, layers, 6, dim), in the order shift, scale, gate for attention, then for the FFN;
-    head: (N, 2, dim), shift and scale.
+    timesteps: (N,) in 0..1000, what it was made of. blocks: (N, layers, 6, dim), in the order
+    shift, scale, gate for attention, then for the FFN. head: (N, 2, dim), shift and scale.
     """
 
+    timesteps: Tensor
     blocks: Tensor
     head: Tensor
 
     def __getitem__(self, index: slice) -> TimeCondition:
-        return TimeCondition(self.blocks[index], self.head[index])
+        return TimeCondition(self.timesteps[index], self.blocks[index], self.head[index])
 
 
 @dataclass(frozen=True)
@@ -84,18 +89,19 @@ class Attention(nn.Module):
 
 
 class SelfAttention(Attention):
-    def forward(self, x: Tensor, rotary: Tensor) -> Tensor:
+    def forward(self, x: Tensor, rotary: Tensor, options: Options) -> Tensor:
         q = rotate(self.norm_q(self.q(x)), rotary, self.heads)
         k = rotate(self.norm_k(self.k(x)), rotary, self.heads)
-        return self.o(self.attention(q, k, self.v(x), self.heads))
+        return self.o(self.attention(q, k, self.v(x), self.heads, **options))
 
 
 class CrossAttention(Attention):
     def keys_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
         return self.norm_k(self.k(context)), self.v(context)
 
-    def forward(self, x: Tensor, keys_values: tuple[Tensor, Tensor]) -> Tensor:
-        return self.o(self.attention(self.norm_q(self.q(x)), *keys_values, self.heads))
+    def forward(self, x: Tensor, keys_values: tuple[Tensor, Tensor], options: Options) -> Tensor:
+        query = self.norm_q(self.q(x))
+        return self.o(self.attention(query, *keys_values, self.heads, **options))
 
 
 class Block(nn.Module):
@@ -115,17 +121,21 @@ class Block(nn.Module):
         self.modulation = nn.Parameter(torch.empty(1, 6, dim))
 
     def forward(
-        self, x: Tensor, modulation: Tensor, keys_values: tuple[Tensor, Tensor], rotary: Tensor
+        self,
+        x: Tensor,
+        modulation: Tensor,
+        keys_values: tuple[Tensor, Tensor],
+        rotary: Tensor,
+        options: Options,
     ) -> Tensor:
         """x (B, T*h*w, dim), modulation (B, 6, 1, dim), rotary (2, T*h*w, head_dim // 2)."""
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation.unbind(1)
-        x = torch.addcmul(
-            x, self.self_attn(torch.addcmul(shift1, self.norm1(x), scale1), rotary), gate1
-        )
+        modulated = torch.addcmul(shift1, self.norm1(x), scale1)
+        x = torch.addcmul(x, self.self_attn(modulated, rotary, options), gate1)
         # A latent frame's tokens see that frame's audio tokens only: frames go to the batch.
         frames = keys_values[0].shape[0] // x.shape[0]
         query = rearrange(self.norm3(x), "b (t l) c -> (b t) l c", t=frames)
-        attended = self.cross_attn(query, keys_values)
+        attended = self.cross_attn(query, keys_values, options)
         x = x + rearrange(attended, "(b t) l c -> b (t l) c", t=frames)
         return torch.addcmul(x, self.ffn(torch.addcmul(shift2, self.norm2(x), scale2)), gate2)
 
@@ -167,10 +177,10 @@ class Generator(nn.Module):
         """Modulations for timesteps (N,) in 0..1000."""
         dtype = self.backend.dtype
         timesteps = self.backend.place(timesteps, torch.float32)
-        if dtype == torch.bfloat16:
-            timesteps = timesteps.to(dtype)  # the weights were distilled with t rounded so
+        # The weights were distilled with t rounded so.
+        rounded = timesteps.to(dtype) if dtype == torch.bfloat16 else timesteps
         device = timesteps.device
-        sinusoid = timestep_embedding(timesteps, self.config.freq_dim).to(dtype)
+        sinusoid = timestep_embedding(rounded, self.config.freq_dim).to(dtype)
         embedded = self.time_embedding(sinusoid)
         projected = self.time_projection(embedded).unflatten(1, (1, 6, -1))
         own = torch.cat([self.backend.cast(b.modulation, dtype, device) for b in self.blocks])
@@ -178,7 +188,7 @@ class Generator(nn.Module):
         blocks[:, :, 1::3] += 1
         head = self.backend.cast(self.head.modulation, dtype, device) + embedded.unsqueeze(1)
         head[:, 1] += 1
-        return TimeCondition(blocks, head)
+        return TimeCondition(timesteps, blocks, head)
 
     def embed_audio(self, audio: Tensor) -> AudioCondition:
         """Cross-attention keys and values for audio (B, frames, window, layers, channels)."""
@@ -198,8 +208,12 @@ class Generator(nn.Module):
         time: TimeCondition,
         audio: AudioCondition,
         rotary: Tensor,
+        options: Options | None = None,
     ) -> Tensor:
-        """Velocity (B, C, T, h, w) of noisy latents, given everything computed beforehand."""
+        """Velocity (B, C, T, h, w) of noisy latents, given everything computed beforehand.
+
+        `options` are keyword arguments for the backend's attention.
+        """
         place = self.backend.place
         x = self.patch_embedding(torch.cat([place(x), place(reference)], dim=1))
         _, _, t, h, w = x.shape
@@ -208,7 +222,7 @@ class Generator(nn.Module):
         for index, (block, keys_values) in enumerate(
             zip(self.blocks, audio.keys_values, strict=True)
         ):
-            x = block(x, blocks[:, index], keys_values, rotary)
+            x = block(x, blocks[:, index], keys_values, rotary, options or {})
         x = self.head(x, time.head.unsqueeze(2))
         pt, ph, pw = self.config.patch_size
         return rearrange(
@@ -222,22 +236,33 @@ class Generator(nn.Module):
             pw=pw,
         )
 
-    def forward(self, x: Tensor, timestep: Tensor, audio: Tensor, reference: Tensor) -> Tensor:
-        """One velocity prediction.
+    def forward(
+        self,
+        x: Tensor,
+        timestep: Tensor | TimeCondition,
+        audio: Tensor | AudioCondition,
+        reference: Tensor,
+        rotary: Tensor | None = None,
+        options: Options | None = None,
+    ) -> Tensor:
+        """One velocity prediction. A sampler hands in what it has computed beforehand.
 
         Args:
             x: noisy latents (B, C, T, h, w).
-            timestep: (B,) in 0..1000.
-            audio: feature windows (B, frames, window, layers, channels).
+            timestep: (B,) in 0..1000, or what `embed_timesteps` made of it.
+            audio: feature windows (B, frames, window, layers, channels), or what `embed_audio`
+                made of them.
             reference: the portrait's latents (B, C, T, h, w).
+            rotary: what `rotary` gives for x.
+            options: keyword arguments for the backend's attention.
 
         Returns:
             Velocity (B, C, T, h, w), in the compute dtype.
         """
-        return self.denoise(
-            x,
-            reference,
-            self.embed_timesteps(timestep.expand(x.shape[0])),
-            self.embed_audio(audio),
-            self.rotary(x),
-        )
+        if isinstance(timestep, Tensor):
+            timestep = self.embed_timesteps(timestep.expand(x.shape[0]))
+        if isinstance(audio, Tensor):
+            audio = self.embed_audio(audio)
+        if rotary is None:
+            rotary = self.rotary(x)
+        return self.denoise(x, reference, timestep, audio, rotary, options)

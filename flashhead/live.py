@@ -53,7 +53,7 @@ class LiveStream:
             prepare_portrait(portrait, self.settings.size),
         )
         self.state = start_stream(condition, self.settings.seed, self.settings.cache_seconds)
-        self._plan = plan_stream(bundle, self.settings, condition.latents)
+        self._plan = plan_stream(bundle.generator, bundle.variant, self.settings, condition.latents)
         self._pending = torch.empty(0, dtype=torch.float32)
         self._heard = 0
         self._shown = 0

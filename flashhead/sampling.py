@@ -13,6 +13,9 @@ from .memory import fits, transformer_memory
 from .schedule import TRAIN_TIMESTEPS, timesteps
 
 OnStep = Callable[[int, int], None]
+Predict = Callable[[Tensor, TimeCondition, AudioCondition, Tensor, Tensor], Tensor]
+"""Noisy latents, time, audio, reference, rotary table -> velocity: a `Generator`, or what stands
+before one."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def _plan_guidance(
     config, batch = generator.config, reference.shape[0]
     if joint is None:
         needed = transformer_memory(config, generator.backend.dtype, reference.shape[2:])
-        joint = fits(2 * batch * needed, reference.device)
+        joint = fits(2 * batch * needed, generator.backend.device or reference.device)
     frames = 1 + (reference.shape[2] - 1) * config.vae_stride[0]
     zeros = torch.zeros(
         1, frames, config.audio_window, 1, config.audio_width, device=reference.device
@@ -113,7 +116,7 @@ def draw_noise(
 
 
 def _velocity(
-    generator: Generator,
+    predict: Predict,
     plan: SamplingPlan,
     step: int,
     x: Tensor,
@@ -122,20 +125,20 @@ def _velocity(
 ) -> Tensor:
     time, guidance = plan.time[step : step + 1], plan.guidance
     if guidance is None:
-        return generator.denoise(x, reference, time, audio, plan.rotary).float()
+        return predict(x, time, audio, reference, plan.rotary).float()
     silence = guidance.silent.repeat(x.shape[0])
     if guidance.joint:
-        both = generator.denoise(
+        both = predict(
             torch.cat([x, x]),
-            torch.cat([reference, reference]),
             time,
             audio.join(silence),
+            torch.cat([reference, reference]),
             plan.rotary,
         )
         heard, silent = both.float().chunk(2)
     else:
         heard, silent = (
-            generator.denoise(x, reference, time, condition, plan.rotary).float()
+            predict(x, time, condition, reference, plan.rotary).float()
             for condition in (audio, silence)
         )
     return torch.lerp(silent, heard, guidance.scale)
@@ -143,7 +146,7 @@ def _velocity(
 
 @torch.no_grad()
 def sample_latents(
-    generator: Generator,
+    predict: Predict,
     plan: SamplingPlan,
     audio: AudioCondition,
     reference: Tensor,
@@ -154,6 +157,7 @@ def sample_latents(
     """Denoise one chunk.
 
     Args:
+        predict: the generator.
         reference: the portrait's latents (B, C, T, h, w) float32.
         motion: latents of the frames before, (B, C, m, h, w); they overwrite the first m latent
             frames before every step and at the end.
@@ -168,7 +172,7 @@ def sample_latents(
     x = noise[0].clone()
     for step, (sigma, following) in enumerate(zip(plan.sigmas, plan.sigmas[1:], strict=False)):
         x[:, :, :kept] = motion
-        velocity = _velocity(generator, plan, step, x, reference, audio)
+        velocity = _velocity(predict, plan, step, x, reference, audio)
         if plan.renoise:
             clean = x - velocity * sigma
             x = clean if following == 0 else torch.lerp(clean, noise[step + 1], following)

@@ -21,6 +21,12 @@ class PortraitCondition:
     latents: Tensor
     color: ColorTarget
 
+    def to(self, device: torch.device) -> PortraitCondition:
+        """The same on another device; itself if it is there."""
+        if self.latents.device == device:
+            return self
+        return PortraitCondition(self.latents.to(device), self.color.to(device))
+
 
 @dataclass(frozen=True)
 class StreamState:
@@ -35,6 +41,10 @@ class StreamState:
     audio: AudioContextCache
     rng: tuple[Tensor, ...]
     index: int = 0
+
+    def to(self, device: torch.device) -> StreamState:
+        """The same with portrait and motion on another device. Audio and noise stay on the CPU."""
+        return replace(self, portrait=self.portrait.to(device), motion=self.motion.to(device))
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,7 +14,14 @@ from .color import match_color
 from .config import ChunkGeometry
 from .errors import NonFiniteError
 from .generator import Generator
-from .sampling import OnStep, SamplingPlan, draw_noise, plan_sampling, sample_latents
+from .sampling import (
+    OnStep,
+    Predict,
+    SamplingPlan,
+    draw_noise,
+    plan_sampling,
+    sample_latents,
+)
 from .settings import Settings
 from .state import StreamState
 from .vae import VAE
@@ -37,9 +45,21 @@ class Chunk:
         return replace(self, frames=self.frames[:count])
 
 
+OnStage = Callable[[str], None]
+"""Told the name of each stage of a chunk when it ends: audio, sample, decode, color, encode."""
+
+
+def ignore_stage(stage: str) -> None:
+    """An `OnStage` for who does not care."""
+
+
 @torch.no_grad()
 def hear_chunk(
-    encoder: AudioEncoder, geometry: ChunkGeometry, samples: Tensor, state: StreamState
+    encoder: AudioEncoder,
+    geometry: ChunkGeometry,
+    samples: Tensor,
+    state: StreamState,
+    on_stage: OnStage = ignore_stage,
 ) -> tuple[Tensor, StreamState]:
     """Push a chunk's new samples, (N,) or (B, N) at 16 kHz, and encode what is now in the cache.
 
@@ -47,7 +67,9 @@ def hear_chunk(
     state that has heard it.
     """
     state = replace(state, audio=state.audio.push(samples))
-    return state.audio.windows(encoder, geometry.frames), state
+    windows = state.audio.windows(encoder, geometry.frames)
+    on_stage("audio")
+    return windows, state
 
 
 @torch.no_grad()
@@ -57,24 +79,28 @@ def sample_chunk(
     windows: Tensor,
     state: StreamState,
     on_step: OnStep | None = None,
+    on_stage: OnStage = ignore_stage,
+    predict: Predict | None = None,
 ) -> tuple[Tensor, StreamState]:
     """Latents (B, C, T, h, w) of the next chunk, and the state with its noise drawn.
 
     `windows` are the audio context of the chunk's frames (B, frames, 5, layers, channels).
+    `predict` stands before the generator, when given.
     """
     reference = generator.backend.place(state.portrait.latents, torch.float32)
     noise, rng = draw_noise(state.rng, plan.draws, tuple(reference.shape[1:]))
     if reference.device.type == "cuda":
         noise = noise.pin_memory()
     latents = sample_latents(
-        generator,
+        predict or generator,
         plan,
         generator.embed_audio(windows),
         reference,
-        state.motion,
+        generator.backend.place(state.motion, torch.float32),
         noise.to(reference.device, non_blocking=True),
         on_step,
     )
+    on_stage("sample")
     return latents, replace(state, rng=rng)
 
 
@@ -85,23 +111,30 @@ def decode_chunk(
     latents: Tensor,
     state: StreamState,
     color_strength: float = 1.0,
+    on_stage: OnStage = ignore_stage,
 ) -> tuple[Tensor, StreamState]:
     """All frames of a chunk, and the state that the next chunk starts from.
 
     Returns (B, frames, H, W, 3) float32 in [0, 1]; the first `geometry.motion_frames` of them
     repeat the chunk before. Matching is skipped at strength 0.
     """
-    video = match_color(vae.decode(latents), state.portrait.color, color_strength)
+    video = vae.decode(latents)
+    on_stage("decode")
+    video = match_color(video, state.portrait.color.to(video.device), color_strength)
+    on_stage("color")
     motion = vae.encode(video[:, :, -geometry.motion_frames :])
+    on_stage("encode")
     frames = ((video + 1) / 2).clamp(0, 1).permute(0, 2, 3, 4, 1)
     return frames, replace(state, motion=motion, index=state.index + 1)
 
 
-def plan_stream(bundle: Bundle, settings: Settings, latents: Tensor) -> SamplingPlan:
+def plan_stream(
+    generator: Generator, variant_name: str, settings: Settings, latents: Tensor
+) -> SamplingPlan:
     """The sampling plan of a stream whose latents are like these, with the variant's defaults."""
-    variant = VARIANTS[bundle.variant]
+    variant = VARIANTS[variant_name]
     return plan_sampling(
-        bundle.generator,
+        generator,
         latents,
         settings.steps or variant.steps,
         settings.shift,
@@ -121,12 +154,13 @@ def render_chunk(
     """`sample_chunk`, then `decode_chunk`, and the check that the frames are finite."""
     latents, state = sample_chunk(bundle.generator, plan, windows, state, on_step)
     frames, state = decode_chunk(bundle.vae, bundle.geometry, latents, state, color_strength)
-    check_finite(frames, state, bundle)
+    check_finite(frames, state, bundle.dtype)
     return frames, state
 
 
-def check_finite(frames: Tensor, state: StreamState, bundle: Bundle) -> None:
-    """Raise `NonFiniteError` if a chunk's frames or motion latents hold NaN or infinity.
+def check_finite(frames: Tensor, state: StreamState, dtype: torch.dtype) -> None:
+    """Raise `NonFiniteError` if a chunk's frames or motion latents hold NaN or infinity, with
+    advice for the dtype that it was computed in.
 
     Waits for the device, so it belongs at the end of a chunk.
     """
@@ -135,8 +169,8 @@ def check_finite(frames: Tensor, state: StreamState, bundle: Bundle) -> None:
     advice = {
         torch.float16: "try bfloat16 or float32",
         torch.bfloat16: "try float32",
-    }.get(bundle.dtype, "the weights seem damaged: download them again")
+    }.get(dtype, "the weights seem damaged: download them again")
     raise NonFiniteError(
         f"Chunk {state.index - 1} came out as NaN or infinity in "
-        f"{str(bundle.dtype).removeprefix('torch.')}; {advice}."
+        f"{str(dtype).removeprefix('torch.')}; {advice}."
     )

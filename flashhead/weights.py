@@ -236,11 +236,12 @@ class Component:
         backend: Backend = TORCH,
         *,
         device: torch.device | str = "cpu",
-        dtype: torch.dtype | None = None,
+        dtype: torch.dtype | Callable[[str, tuple[int, ...]], torch.dtype] | None = None,
     ) -> Any:
         """The network, filled tensor by tensor, so that only one is held twice.
 
-        `dtype` None keeps each parameter's stored dtype; buffers always keep theirs. A tensor that
+        `dtype` may be a function of a parameter's key and shape; None keeps each one's stored
+        dtype. Buffers always keep theirs. A tensor that
         needs no conversion is not read yet: it stays in the file, mapped.
         """
         # A host's layers may not have made their weights yet, so the keys are plain torch's.
@@ -249,7 +250,8 @@ class Component:
         for key in keys:
             placed = self.read(key).to(device)
             if key in parameters:
-                placed = nn.Parameter(placed.to(dtype or placed.dtype), requires_grad=False)
+                kept = dtype(key, tuple(placed.shape)) if callable(dtype) else dtype
+                placed = nn.Parameter(placed.to(kept or placed.dtype), requires_grad=False)
             _assign(network, key, placed)
             self.file.release()
         for key, buffer in list(network.named_buffers()):

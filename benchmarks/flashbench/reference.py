@@ -23,10 +23,10 @@ import torch
 from torch import Tensor, nn
 
 from flashhead import Bundle, FlashHeadError, Settings
+from flashhead.clock import Clock
 from flashhead.config import GeneratorConfig
 from flashhead.weights import build
 
-from .clock import Clock
 from .stubs import put_stubs
 
 _NEEDS = "diffusers transformers==4.57.3 torchvision pyyaml"

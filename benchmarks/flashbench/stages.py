@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from flashhead import Bundle, LiveStream
+from flashhead.clock import Clock
 from flashhead.color import match_color
 from flashhead.sampling import SamplingPlan, draw_noise, sample_latents
 from flashhead.state import StreamState
 from flashhead.stream import hear_chunk
 
-from .clock import Clock, stopwatch, watch_waits
+from .watch import stopwatch, watch_waits
 
 
 def to_bytes(frames: Tensor) -> Tensor:
