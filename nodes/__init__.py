@@ -3,11 +3,22 @@
 from comfy_api.latest import ComfyExtension, io
 from typing_extensions import override
 
+from .decode_chunk import DecodeChunk
 from .encode_audio import EncodeAudio
+from .generate_video import GenerateVideo
+from .incremental_sampler import IncrementalSampler
+from .kept_chunk import KeptDecodeChunk, KeptSampleChunk
 from .load_checkpoint import LoadCheckpoint
+from .paste_back import PasteBack
 from .paths import register_folders
 from .prepare_portrait import PreparePortrait
+from .sample_chunk import SampleChunk
 from .sampler import Sampler
+from .segment import AppendFrames, JoinFrames, Segment, SpeechSlice
+from .split_speakers import SplitSpeakers
+from .start_stream import StartStream
+from .state_files import LoadState, SaveState
+from .switch_portrait import SwitchPortrait
 
 
 class FlashHeadExtension(ComfyExtension):
@@ -17,4 +28,25 @@ class FlashHeadExtension(ComfyExtension):
 
     @override
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [LoadCheckpoint, EncodeAudio, PreparePortrait, Sampler]
+        return [
+            LoadCheckpoint,
+            EncodeAudio,
+            PreparePortrait,
+            Sampler,
+            GenerateVideo,
+            IncrementalSampler,
+            StartStream,
+            SampleChunk,
+            DecodeChunk,
+            SwitchPortrait,
+            SaveState,
+            LoadState,
+            PasteBack,
+            SplitSpeakers,
+            Segment,
+            KeptSampleChunk,
+            KeptDecodeChunk,
+            SpeechSlice,
+            AppendFrames,
+            JoinFrames,
+        ]

@@ -7,20 +7,23 @@ from ..flashhead.config import CHUNK_FRAMES, FPS
 from ..flashhead.errors import AudioError
 from ..flashhead.generation import AUDIO_MODES
 from ..flashhead.settings import LONGEST_CACHE
+from ..flashhead.speech import Speech
+from .schema import make, schema
+from .stream import load
 from .types import AudioEncoderType, SpokenAudio, SpokenAudioType
 
 
 class EncodeAudio(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="FlashHeadEncodeAudio",
             display_name="FlashHead Encode Audio",
-            category="FlashHead",
             description=(
-                "Prepares speech for the FlashHead Sampler, any sample rate and length. The video "
+                "Prepares speech for the FlashHead samplers, any sample rate and length. The video "
                 "gets 25 frames for each second of it."
             ),
+            search_aliases=["wav2vec2", "speech", "talking head"],
             inputs=[
                 AudioEncoderType.Input("audio_encoder", tooltip="From FlashHead Load Checkpoint."),
                 io.Audio.Input(
@@ -33,18 +36,20 @@ class EncodeAudio(io.ComfyNode):
                     tooltip="stream: each chunk hears the past few seconds, memory stays flat "
                     "however long the audio. once: the clip is heard whole, for short clips.",
                 ),
-                io.Float.Input(
+                make(
+                    io.Float.Input,
                     "cache_seconds",
                     default=8.0,
                     min=CHUNK_FRAMES / FPS,
                     max=LONGEST_CACHE,
                     step=0.04,
+                    advanced=True,
                     tooltip="How much of the past a chunk hears in stream mode, in seconds. The "
                     "model was trained with 8.",
                 ),
             ],
             outputs=[
-                SpokenAudioType.Output(display_name="audio", tooltip="For the FlashHead Sampler."),
+                SpokenAudioType.Output(display_name="audio", tooltip="For the FlashHead samplers."),
                 io.Int.Output(
                     display_name="frame_count", tooltip="Frames of the video, at 25 a second."
                 ),
@@ -58,6 +63,8 @@ class EncodeAudio(io.ComfyNode):
             raise AudioError(
                 f"The audio is a batch of {waveform.shape[0]} clips; give one clip at a time."
             )
-        source = TensorAudio(waveform[0], audio["sample_rate"])
-        spoken = SpokenAudio(source, audio_encoder, mode, cache_seconds)
-        return io.NodeOutput(spoken, spoken.frames)
+        speech = Speech.of(TensorAudio(waveform[0], audio["sample_rate"]), cache_seconds)
+        if mode == AUDIO_MODES[1]:
+            load([audio_encoder.patcher])
+            speech = speech.encoded(audio_encoder.network, audio_encoder.geometry)
+        return io.NodeOutput(SpokenAudio(speech, audio_encoder, audio), speech.frames)

@@ -1,31 +1,35 @@
-"""Load Checkpoint: a published folder -> MODEL, VAE and audio encoder."""
+"""Load Checkpoint: a published folder or one-file bundle -> MODEL, VAE and audio encoder."""
 
 import torch
 from comfy_api.latest import io
 
-from .models import load_encoder, load_model, load_vae
+from .acceleration import ATTENTION, choose_attention, compiled
+from .models import load_encoder, load_model
 from .paths import checkpoint_names, open_named
+from .schema import make, schema
 from .types import AudioEncoderType
+from .vae import load_vae
 
 _DTYPES = {
     "default": None,
     "fp32": torch.float32,
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
+    "fp8_e4m3fn": torch.float8_e4m3fn,
 }
 
 
 class LoadCheckpoint(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="FlashHeadLoadCheckpoint",
             display_name="FlashHead Load Checkpoint",
-            category="FlashHead",
             description=(
                 "Loads a SoulX-FlashHead checkpoint from models/flashhead: the published folder, "
-                "with the wav2vec2-base-960h folder inside it."
+                "with the wav2vec2-base-960h folder inside it, or a one-file bundle."
             ),
+            search_aliases=["talking head", "SoulX", "model loader", "wav2vec2"],
             inputs=[
                 io.Combo.Input(
                     "checkpoint",
@@ -38,12 +42,32 @@ class LoadCheckpoint(io.ComfyNode):
                     options=list(_DTYPES),
                     default="default",
                     tooltip="Dtype that the generator's weights are kept in. 'default' is what "
-                    "ComfyUI chooses for your device; fp32 takes twice the memory of the others.",
+                    "ComfyUI chooses for your device; fp32 takes twice the memory of 16 bits, "
+                    "fp8 about half, at some loss.",
+                ),
+                make(
+                    io.Combo.Input,
+                    "attention",
+                    options=list(ATTENTION),
+                    default=ATTENTION[0],
+                    optional=True,
+                    advanced=True,
+                    tooltip="Attention kernel of the generator. 'default' is ComfyUI's own choice; "
+                    "the others must be installed.",
+                ),
+                make(
+                    io.Boolean.Input,
+                    "compile",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="torch.compile the generator: the first chunk takes a minute or more, "
+                    "later ones less time. Needs Triton on a GPU, a C++ compiler on a CPU.",
                 ),
             ],
             outputs=[
                 io.Model.Output(
-                    display_name="model", tooltip="The generator, for the FlashHead Sampler."
+                    display_name="model", tooltip="The generator, for the FlashHead samplers."
                 ),
                 io.Vae.Output(display_name="vae", tooltip="The video autoencoder."),
                 AudioEncoderType.Output(
@@ -53,10 +77,20 @@ class LoadCheckpoint(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, checkpoint: str, weight_dtype: str) -> io.NodeOutput:
+    def execute(
+        cls,
+        checkpoint: str,
+        weight_dtype: str,
+        attention: str = ATTENTION[0],
+        compile: bool = False,
+    ) -> io.NodeOutput:
+        kernel = choose_attention(attention)
         opened = open_named(checkpoint)
+        model = load_model(opened.generator, opened.variant, _DTYPES[weight_dtype])
+        if kernel is not None:
+            model.model_options["transformer_options"]["optimized_attention_override"] = kernel
         return io.NodeOutput(
-            load_model(opened.generator, opened.variant, _DTYPES[weight_dtype]),
-            load_vae(opened.vae),
-            load_encoder(opened.audio_encoder),
+            compiled(model) if compile else model,
+            load_vae(opened.vae, opened.geometry),
+            load_encoder(opened.audio_encoder, opened.geometry),
         )

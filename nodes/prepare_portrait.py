@@ -1,48 +1,182 @@
-"""Prepare Portrait: any IMAGE -> an IMAGE of exactly the size that is to be generated."""
+"""Prepare Portrait: any IMAGE -> the portrait, exactly of the size of the video, and its crop."""
+
+import logging
 
 from comfy_api.latest import io
 
-from ..flashhead.portrait import cover_crop, load_portrait, to_tensor
+from ..flashhead.crop import (
+    DEFAULT_RATIO,
+    Box,
+    crop_around,
+    crop_box,
+    crop_to_cover,
+    cut,
+    face_box,
+    mask_box,
+)
+from ..flashhead.errors import PortraitError
+from ..flashhead.framing import framing_warnings
+from ..flashhead.portrait import load_portrait, to_tensor
+from .crop_type import CropType
+from .progress import say
+from .schema import make, schema
+
+_LARGEST = 16384
+# Core's type; a plain custom socket, because core's own input makes a widget of it.
+_BoundingBoxType = io.Custom("BOUNDING_BOX")
 
 
 class PreparePortrait(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="FlashHeadPreparePortrait",
             display_name="FlashHead Prepare Portrait",
-            category="FlashHead",
             description=(
-                "Scales a picture until it covers the size and cuts out the centre. The size of "
-                "the portrait is the size of the video; the model was trained at 512x512."
+                "Cuts a portrait out of a picture. The size of the portrait is the size of the "
+                "video; the model was trained at 512x512."
             ),
+            search_aliases=["talking head", "crop face", "portrait crop", "face box"],
             inputs=[
                 io.Image.Input("image", tooltip="One picture of a person looking at the camera."),
-                io.Int.Input(
-                    "width",
-                    default=512,
-                    min=32,
-                    max=4096,
-                    step=32,
-                    tooltip="Width of the video in pixels.",
+                _size("width"),
+                _size("height"),
+                # Optional, so that prompts saved before these existed still run.
+                io.Combo.Input(
+                    "crop",
+                    options=["cover", "box", "mask", "face"],
+                    default="cover",
+                    optional=True,
+                    tooltip="cover: the largest crop, from the middle. box: x, y, box_width and "
+                    "box_height. mask: around the painted face. face: around a detected face.",
                 ),
-                io.Int.Input(
-                    "height",
-                    default=512,
-                    min=32,
-                    max=4096,
-                    step=32,
-                    tooltip="Height of the video in pixels.",
+                _pixels("x", "Left edge of the box in pixels of the picture; for crop = box."),
+                _pixels("y", "Top edge of the box in pixels of the picture; for crop = box."),
+                _pixels(
+                    "box_width",
+                    "Width of the box in pixels; 0 reaches to the picture's edge. The box grows to "
+                    "the portrait's aspect.",
+                ),
+                _pixels(
+                    "box_height", "Height of the box in pixels; 0 reaches to the picture's edge."
+                ),
+                io.Float.Input(
+                    "ratio",
+                    default=DEFAULT_RATIO,
+                    min=1.0,
+                    max=10.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="How much larger the crop is than the face or the mask; 1.8 shows "
+                    "head and shoulders.",
+                ),
+                io.Float.Input(
+                    "offset",
+                    default=0.0,
+                    min=-2.0,
+                    max=2.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="Moves the crop down (more shoulders) or, below 0, up (more hair), in "
+                    "heights of the face.",
+                ),
+                make(
+                    io.Int.Input,
+                    "face_index",
+                    default=-1,
+                    min=-1,
+                    max=63,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Which of several faces: 0 the leftmost, 1 the next; -1 the largest.",
+                ),
+                io.Mask.Input(
+                    "mask", optional=True, tooltip="The face painted white; for crop = mask."
+                ),
+                _BoundingBoxType.Input(
+                    "face",
+                    optional=True,
+                    extra_dict={"forceInput": True},
+                    tooltip="Boxes of faces, such as Detect Face Landmarks (MediaPipe) gives; for "
+                    "crop = face. With any crop, they are checked for a face that is tiny, cut "
+                    "off or off-centre.",
                 ),
             ],
             outputs=[
                 io.Image.Output(
                     display_name="portrait", tooltip="The portrait, for the FlashHead Sampler."
-                )
+                ),
+                CropType.Output(
+                    display_name="crop",
+                    tooltip="Where the portrait was in the picture, for FlashHead Paste Back.",
+                ),
             ],
         )
 
     @classmethod
-    def execute(cls, image, width: int, height: int) -> io.NodeOutput:
-        portrait = cover_crop(load_portrait(image), (height, width))
-        return io.NodeOutput(to_tensor(portrait).unsqueeze(0))
+    def execute(
+        cls,
+        image,
+        width: int,
+        height: int,
+        crop: str = "cover",
+        x: int = 0,
+        y: int = 0,
+        box_width: int = 0,
+        box_height: int = 0,
+        ratio: float = DEFAULT_RATIO,
+        offset: float = 0.0,
+        face_index: int = -1,
+        mask=None,
+        face=None,
+    ) -> io.NodeOutput:
+        picture = load_portrait(image)
+        source, size = (picture.height, picture.width), (height, width)
+        # Boxes that are only checked may be empty: a detector that saw no face is no error then.
+        known = face_box(face, face_index) if crop == "face" and face is not None else None
+        if crop == "cover":
+            taken = crop_to_cover(source, size)
+        elif crop == "box":
+            taken = crop_box(Box(x, y, box_width, box_height), source, size)
+        elif crop == "mask":
+            if mask is None:
+                raise PortraitError("The crop is set to mask; connect a mask of the face.")
+            known = mask_box(mask, source)
+            taken = crop_around(known, source, size, ratio, offset)
+        else:
+            if known is None:
+                raise PortraitError(
+                    "The crop is set to face; connect the boxes of a detector, such as Detect "
+                    "Face Landmarks (MediaPipe)."
+                )
+            taken = crop_around(known, source, size, ratio, offset)
+        if known is None and face is not None:
+            try:
+                known = face_box(face, face_index)
+            except PortraitError as error:
+                _warn([str(error)])
+        if known is not None:
+            _warn(framing_warnings(known, taken))
+        return io.NodeOutput(to_tensor(cut(picture, taken)).unsqueeze(0), taken)
+
+
+def _warn(warnings: list[str]) -> None:
+    for warning in warnings:
+        logging.warning("FlashHead Prepare Portrait: %s", warning)
+    if warnings:
+        say("\n".join(warnings))
+
+
+def _size(name: str) -> io.Input:
+    return io.Int.Input(
+        name,
+        default=512,
+        min=32,
+        max=4096,
+        step=32,
+        tooltip=f"{name.capitalize()} of the video in pixels.",
+    )
+
+
+def _pixels(name: str, tooltip: str) -> io.Input:
+    return io.Int.Input(name, default=0, min=0, max=_LARGEST, optional=True, tooltip=tooltip)

@@ -27,7 +27,8 @@ def comfyui(pytestconfig: pytest.Config) -> Path:
 @pytest.fixture(scope="session")
 def server(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
     """One server for all tests that need nothing special of it."""
-    with ComfyServer(comfyui, tmp_path_factory.mktemp("comfyui") / "base") as running:
+    base = tmp_path_factory.mktemp("comfyui") / "base"
+    with ComfyServer(comfyui, base, extra=[Path(__file__).with_name("probe.py")]) as running:
         yield running
 
 

@@ -26,6 +26,7 @@ def lite(
     shift: float = 5.0,
     color_match: float = 1.0,
     guidance: float = 1.0,
+    sampler: str = "FlashHeadSampler",
 ) -> dict[str, Any]:
     """Portrait and speech to saved images ("images") and a saved video ("video")."""
     return {
@@ -43,7 +44,7 @@ def lite(
             cache_seconds=cache_seconds,
         ),
         "sampler": node(
-            "FlashHeadSampler",
+            sampler,
             model=["load", 0],
             vae=["load", 1],
             audio=["audio", 0],
@@ -60,3 +61,41 @@ def lite(
             "SaveVideo", video=["create", 0], filename_prefix="talk", format="auto", codec="auto"
         ),
     }
+
+
+def chunk_by_chunk(count: int, *, color_match: float = 1.0, **settings: Any) -> dict[str, Any]:
+    """What `lite` does, with a node for each step of each of `count` chunks; the images of chunk i
+    are saved by "images<i>", the last state is ["decode<count - 1>", 1]."""
+    whole = lite(**settings)
+    sampler = whole["sampler"]["inputs"]
+    graph = {name: whole[name] for name in ("load", "picture", "speech", "portrait", "audio")}
+    graph["start"] = node(
+        "FlashHeadStartStream",
+        vae=sampler["vae"],
+        portrait=sampler["portrait"],
+        seed=sampler["seed"],
+    )
+    state = ["start", 0]
+    for chunk in range(count):
+        graph[f"sample{chunk}"] = node(
+            "FlashHeadSampleChunk",
+            model=sampler["model"],
+            audio=sampler["audio"],
+            state=state,
+            chunk=chunk,
+            steps=sampler["steps"],
+            shift=sampler["shift"],
+            guidance=sampler["guidance"],
+        )
+        graph[f"decode{chunk}"] = node(
+            "FlashHeadDecodeChunk",
+            vae=sampler["vae"],
+            latent=[f"sample{chunk}", 0],
+            state=[f"sample{chunk}", 1],
+            color_match=color_match,
+        )
+        graph[f"images{chunk}"] = node(
+            "SaveImage", images=[f"decode{chunk}", 0], filename_prefix="chunk"
+        )
+        state = [f"decode{chunk}", 1]
+    return graph

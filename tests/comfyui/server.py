@@ -103,7 +103,8 @@ class ComfyServer:
 
     comfyui: the checkout. base: an empty directory (models/, input/, output/, ... are made in it).
     pack_name: folder name of the pack under custom_nodes. pack: directory installed as the pack.
-    link: link to the pack instead of copying it. arguments, environment: added to ComfyUI's.
+    link: link to the pack instead of copying it. extra: files of other packs to install.
+    arguments, environment: added to ComfyUI's.
     broken: module name → exception name. Importing that module *from the pack* raises that
         exception, as a missing or damaged package does; ComfyUI itself still gets it.
         ``flashhead`` is always broken so: the pack must reach its library relatively, even where
@@ -118,6 +119,7 @@ class ComfyServer:
         pack_name: str = PACK_NAME,
         pack: Path = ROOT,
         link: bool = False,
+        extra: Sequence[Path] = (),
         arguments: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         broken: Mapping[str, str] | None = None,
@@ -132,6 +134,7 @@ class ComfyServer:
         self.client_id = uuid.uuid4().hex
         self.events: list[dict[str, Any]] = []
         self._arguments = list(arguments)
+        self._extra = list(extra)
         self._environment = dict(environment or {})
         self._broken = {"flashhead": "ModuleNotFoundError", **(broken or {})}
         self._start_seconds = start_seconds
@@ -155,7 +158,8 @@ class ComfyServer:
         self.url = f"http://127.0.0.1:{self.port}"
         command = [sys.executable, str(self.comfyui / "main.py"), "--cpu"]
         command += ["--base-directory", str(self.base), "--disable-all-custom-nodes"]
-        command += ["--whitelist-custom-nodes", self.pack_name]
+        names = [self.pack_name, *(path.name for path in self._extra)]
+        command += ["--whitelist-custom-nodes", *names]
         command += ["--database-url", "sqlite:///:memory:", "--disable-auto-launch"]
         command += ["--port", str(self.port), *self._arguments]
         environment = os.environ | {
@@ -298,8 +302,9 @@ class ComfyServer:
         """The websocket's events of one prompt, in order: {"type", "data"}.
 
         Kinds: execution_start, execution_cached, executing, progress, progress_state, executed,
-        execution_success, execution_error, execution_interrupted; and preview, a picture that a
-        node sent while the prompt ran, with the image file's bytes as data["image"].
+        execution_success, execution_error, execution_interrupted; preview, a picture that a
+        node sent while the prompt ran, with the image file's bytes as data["image"]; and text, a
+        line that a node shows, as data["text"].
         """
         with self._arrived:
             return [event for event in self.events if _matches(event, prompt_id, kinds)]
@@ -356,6 +361,8 @@ class ComfyServer:
                     os.rmdir(folder)
             if not (self.pack_path / "__init__.py").exists():
                 (self.pack_path / "__init__.py").write_text(STUB_ENTRY)
+        for path in self._extra:
+            shutil.copyfile(path, self.base / "custom_nodes" / path.name)
         checkpoint = self.base / "models" / "flashhead" / CHECKPOINT
         for part in CHECKPOINT_PARTS:
             shutil.copytree(FIXTURES / "tiny-checkpoint" / part, checkpoint / part)
@@ -407,7 +414,8 @@ class ComfyServer:
             except (OSError, websocket.WebSocketException):
                 return
             if isinstance(message, bytes):
-                event = {"type": "preview", "data": {"prompt_id": running, **_preview(message)}}
+                kind, data = _binary(message)
+                event = {"type": kind, "data": {"prompt_id": running, **data}}
             elif message:
                 event = json.loads(message)
                 if event["type"] == "execution_start":
@@ -439,10 +447,15 @@ def _matches(event: Mapping[str, Any], prompt_id: str | None, kinds: Sequence[st
     return ours and (not kinds or event["type"] in kinds)
 
 
-def _preview(message: bytes) -> dict[str, Any]:
-    """Binary messages: uint32 kind (1: image), then uint32 format (1: JPEG, 2: PNG), the file."""
-    kind, form = struct.unpack(">II", message[:8])
-    return {"kind": kind, "format": {1: "JPEG", 2: "PNG"}.get(form), "image": message[8:]}
+def _binary(message: bytes) -> tuple[str, dict[str, Any]]:
+    """Binary messages: uint32 kind, then for a text (3) uint32 length of the node's id, the id and
+    the text; for a picture uint32 format (1: JPEG, 2: PNG) and the file."""
+    kind, second = struct.unpack(">II", message[:8])
+    if kind == 3:
+        node, text = message[8 : 8 + second], message[8 + second :]
+        return "text", {"node": node.decode(), "text": text.decode()}
+    picture = {"kind": kind, "format": {1: "JPEG", 2: "PNG"}.get(second), "image": message[8:]}
+    return "preview", picture
 
 
 def _free_port() -> int:

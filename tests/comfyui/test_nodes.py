@@ -13,6 +13,7 @@ import flashhead
 from flashhead.audio_source import FileAudio
 
 from .graphs import lite, node
+from .pictures import pixels
 from .server import (
     FIXTURES,
     PORTRAIT,
@@ -24,16 +25,31 @@ from .server import (
     hum,
 )
 
+CLIP = ["IMAGE", "FLASHHEAD_STATE"]
 NODES = {
     "FlashHeadLoadCheckpoint": ["MODEL", "VAE", "FLASHHEAD_AUDIO_ENCODER"],
     "FlashHeadEncodeAudio": ["FLASHHEAD_AUDIO", "INT"],
-    "FlashHeadPreparePortrait": ["IMAGE"],
-    "FlashHeadSampler": ["IMAGE"],
+    "FlashHeadPreparePortrait": ["IMAGE", "FLASHHEAD_CROP"],
+    "FlashHeadSampler": CLIP,
+    "FlashHeadIncrementalSampler": CLIP,
+    "FlashHeadGenerateVideo": ["VIDEO", "FLASHHEAD_STATE"],
+    "FlashHeadStartStream": ["FLASHHEAD_STATE"],
+    "FlashHeadSampleChunk": ["LATENT", "FLASHHEAD_STATE"],
+    "FlashHeadDecodeChunk": CLIP,
+    "FlashHeadSwitchPortrait": ["FLASHHEAD_STATE"],
+    "FlashHeadSaveState": ["FLASHHEAD_STATE"],
+    "FlashHeadLoadState": ["FLASHHEAD_STATE"],
+    "FlashHeadPasteBack": ["IMAGE"],
+    "FlashHeadSplitSpeakers": ["AUDIO"] * 5,
 }
-
-
-def pixels(images) -> np.ndarray:
-    return np.stack([np.asarray(image.convert("RGB"), dtype=np.int16) for image in images])
+INTERNAL = {
+    "FlashHeadSegment": ["FLASHHEAD_FRAMES", "FLASHHEAD_STATE"],
+    "FlashHeadKeptSampleChunk": ["LATENT", "FLASHHEAD_STATE"],
+    "FlashHeadKeptDecodeChunk": CLIP,
+    "FlashHeadSpeechSlice": ["FLASHHEAD_AUDIO"],
+    "FlashHeadAppendFrames": ["FLASHHEAD_FRAMES"],
+    "FlashHeadJoinFrames": ["IMAGE"],
+}
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +72,11 @@ def library_frames(bundle, server: ComfyServer, **settings) -> np.ndarray:
 
 
 def test_the_nodes_are_listed_with_a_tooltip_on_every_socket(server: ComfyServer):
-    for name, outputs in NODES.items():
+    found = {name for name in server.get("/object_info") if name.startswith("FlashHead")}
+    assert found == {*NODES, *INTERNAL}
+    for name, outputs in (NODES | INTERNAL).items():
         info = server.object_info(name)
-        assert info["category"] == "FlashHead"
+        assert info["category"] == ("FlashHead" if name in NODES else "FlashHead/internal")
         assert info["description"]
         assert info["output"] == outputs
         assert all(info["output_tooltips"])

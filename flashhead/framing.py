@@ -1,0 +1,84 @@
+"""What is wrong with how a face sits in its portrait, said before anything is generated."""
+
+from __future__ import annotations
+
+from .crop import Box, Crop
+
+# Fewer pixels than this, and the mouth (a third of a face's width) is under 40 pixels wide: the
+# usual portrait, whose face has some 285, would enlarge it more than twice.
+MIN_SOURCE_FACE = 128
+
+# Lite sees cells of 32x32 pixels: a face under four of them has its mouth in a single cell.
+MIN_PORTRAIT_FACE = 128
+
+# Detectors' boxes are off by about this share of the face.
+CUT_TOLERANCE = 0.03
+
+# Shares of the portrait. The model was trained on centred faces; up and down there is more room,
+# because shoulders below put a well framed face above the middle.
+MAX_SIDEWAYS = 0.15
+MAX_UPRIGHT = 0.2
+
+
+def framing_warnings(face: Box, crop: Crop) -> list[str]:
+    """Sentences about a face (in pixels of the picture) in a crop of that picture; mostly none.
+
+    Each says what is seen and what would help: a face that is tiny in the picture or in the
+    portrait, cut off by the picture's edge or by the crop, or off-centre.
+    """
+    warnings = []
+    side = max(face.width, face.height)
+    in_portrait = max(
+        face.width * crop.size[1] / crop.width, face.height * crop.size[0] / crop.height
+    )
+    if side < MIN_SOURCE_FACE:
+        warnings.append(
+            f"The face is only {side:.0f} pixels large in the picture and will be blurry; use a "
+            f"picture where it has at least {MIN_SOURCE_FACE}."
+        )
+    if in_portrait < MIN_PORTRAIT_FACE:
+        warnings.append(
+            f"The face is only {in_portrait:.0f} pixels large in the portrait, too few for the "
+            f"lips to move well; crop closer, so that it has at least {MIN_PORTRAIT_FACE}."
+        )
+    height, width = crop.source
+    by_picture = _cut_sides(face, (0, 0, width, height), 0.0)
+    if by_picture:
+        warnings.append(
+            f"The face touches the picture's {_listed(by_picture)} edge and may be cut off; use a "
+            "picture that shows all of it."
+        )
+    edges = (crop.left, crop.top, crop.right, crop.bottom)
+    by_crop = [
+        name for name in _cut_sides(face, edges, -CUT_TOLERANCE * side) if name not in by_picture
+    ]
+    if by_crop:
+        warnings.append(
+            f"The crop cuts the face off at the {_listed(by_crop)}; use a larger ratio or box."
+        )
+    right = (face.x + face.width / 2 - (crop.left + crop.right) / 2) / crop.width
+    down = (face.y + face.height / 2 - (crop.top + crop.bottom) / 2) / crop.height
+    if abs(right) > MAX_SIDEWAYS or abs(down) > MAX_UPRIGHT:
+        sides = [("left", "right")[right > 0]] if abs(right) > MAX_SIDEWAYS else []
+        sides += [("top", "bottom")[down > 0]] if abs(down) > MAX_UPRIGHT else []
+        warnings.append(
+            f"The face is far to the {_listed(sides)} of the portrait; crop around the face to "
+            "centre it."
+        )
+    return warnings
+
+
+def _cut_sides(face: Box, edges: tuple[float, float, float, float], margin: float) -> list[str]:
+    """The edges (left, top, right, bottom) that the face comes within `margin` pixels of."""
+    left, top, right, bottom = edges
+    room = {
+        "left": face.x - left,
+        "top": face.y - top,
+        "right": right - face.right,
+        "bottom": bottom - face.bottom,
+    }
+    return [name for name, space in room.items() if space <= margin]
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join(names)

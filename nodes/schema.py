@@ -1,0 +1,30 @@
+"""Node descriptions that also load in the oldest ComfyUI supported (0.3.64)."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from comfy_api.latest import io
+
+CATEGORY = "FlashHead"
+
+
+def make(kind: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
+    """Call `kind` without the keywords that this ComfyUI does not know yet."""
+    known = inspect.signature(kind).parameters
+    return kind(*args, **{key: value for key, value in keywords.items() if key in known})
+
+
+def schema(**keywords: Any) -> io.Schema:
+    """A schema in this pack's category."""
+    return make(io.Schema, **{"category": CATEGORY} | keywords)
+
+
+def internal_schema(**keywords: Any) -> io.Schema:
+    """A schema of a node that Incremental Sampler makes for itself, out of sight in the menus."""
+    return schema(
+        category=f"{CATEGORY}/internal",
+        description="Made by FlashHead Incremental Sampler for itself.",
+        is_dev_only=True,
+        **keywords,
+    )

@@ -1,0 +1,98 @@
+"""The VAE under ComfyUI's memory management: ours, or core's where it is the same network."""
+
+import comfy.latent_formats
+import comfy.model_management
+import torch
+
+from ..flashhead.backend import sdpa
+from ..flashhead.config import ChunkGeometry
+from ..flashhead.errors import FlashHeadError
+from ..flashhead.vae import VAE
+from ..flashhead.weights import Component
+from .models import DTYPES, interruptible, make_backend, make_patcher
+
+_WAN = ChunkGeometry(vae_stride=(4, 8, 8), patch_size=(1, 2, 2), latent_channels=16)
+
+
+class FlashHeadVAE:
+    """What stands behind VAE; core's VAE Decode and VAE Encode can use it too.
+
+    geometry: of the chunks of the generator that it belongs to.
+    """
+
+    def __init__(self, network: VAE, patcher, geometry: ChunkGeometry):
+        self.first_stage_model = network
+        self.patcher = patcher
+        self.geometry = geometry
+
+    def decode(self, samples: torch.Tensor) -> torch.Tensor:
+        """Latents (B, C, t, h, w) as core exchanges them -> images (B, T, H, W, 3) in [0, 1]."""
+        comfy.model_management.load_models_gpu([self.patcher])
+        network = self.first_stage_model
+        video = network.decode(network.normalize(samples)).float().add(1).div(2).clamp(0, 1)
+        return video.to(comfy.model_management.intermediate_device()).movedim(1, -1)
+
+    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Images (T, H, W, 3) in [0, 1] -> latents (1, C, t, h, w) as core exchanges them."""
+        comfy.model_management.load_models_gpu([self.patcher])
+        video = pixels[..., :3].movedim(-1, 0).unsqueeze(0).mul(2).sub(1)
+        latents = self.first_stage_model.denormalize(self.first_stage_model.encode(video))
+        return latents.to(comfy.model_management.intermediate_device())
+
+    def get_models(self) -> list:
+        return [self.patcher]
+
+
+def load_vae(component: Component, geometry: ChunkGeometry) -> FlashHeadVAE:
+    """VAE of a checkpoint, in the dtype that ComfyUI uses for VAEs."""
+    management = comfy.model_management
+    device, offload = management.vae_device(), management.vae_offload_device()
+    dtype = management.vae_dtype(device, DTYPES)
+    # The Wan VAE's one wide head is too wide for most attention kernels.
+    backend = make_backend(dtype, dtype, device, attention=sdpa)
+    network = interruptible(component.load(backend, device=offload, dtype=dtype))
+    return FlashHeadVAE(network, make_patcher(network, device, offload), geometry)
+
+
+class CoreWanVAE:
+    """Core's Wan 2.1 VAE (Load VAE), seen as the library's VAE protocol."""
+
+    latent_channels = _WAN.latent_channels
+    stride = _WAN.vae_stride
+
+    def __init__(self, vae):
+        self._network = vae.first_stage_model
+        self._device, self._dtype = vae.device, vae.vae_dtype
+        self._format = comfy.latent_formats.Wan21()
+
+    def encode(self, video: torch.Tensor) -> torch.Tensor:
+        return self.normalize(self._network.encode(video.to(self._device, self._dtype)).float())
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        latents = self.denormalize(latents.to(self._device, torch.float32))
+        return self._network.decode(latents.to(self._dtype)).clamp(-1, 1)
+
+    def normalize(self, latents: torch.Tensor) -> torch.Tensor:
+        return self._format.process_in(latents)
+
+    def denormalize(self, latents: torch.Tensor) -> torch.Tensor:
+        return self._format.process_out(latents)
+
+
+def adapt_vae(vae) -> FlashHeadVAE:
+    """Ours as it is, core's Wan 2.1 VAE under our protocol; raises for any other."""
+    if isinstance(vae, FlashHeadVAE):
+        return vae
+    network = getattr(vae, "first_stage_model", None)
+    family = type(network).__module__
+    if family == "comfy.ldm.wan.vae":
+        return FlashHeadVAE(CoreWanVAE(vae), vae.patcher, _WAN)
+    if family.startswith("comfy.ldm.lightricks"):
+        raise FlashHeadError(
+            "ComfyUI's own LTX VAE pads its decoder by reflection, where Lite was trained with "
+            "zeros; connect the VAE from FlashHead Load Checkpoint instead."
+        )
+    raise FlashHeadError(
+        f"The VAE is a {type(network).__name__}, which FlashHead was not trained with; connect the "
+        "one from FlashHead Load Checkpoint, or for Pro wan_2.1_vae.safetensors from Load VAE."
+    )

@@ -1,0 +1,102 @@
+"""A node pack for the test server: nodes that do to a MODEL what a user's setup or another pack
+does, and look at what comes of it."""
+
+import gc
+import json
+
+import comfy.model_management
+import torch
+from comfy_api.latest import ComfyExtension, io
+
+
+class ForcePartialLoad(io.ComfyNode):
+    """A card with room for some of the weights only."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ProbePartialLoad",
+            category="probe",
+            inputs=[io.Model.Input("model"), io.Int.Input("bytes", min=0, max=1 << 40)],
+            outputs=[io.Model.Output()],
+        )
+
+    @classmethod
+    def execute(cls, model, bytes):
+        model = model.clone()
+        usual = model.partially_load
+
+        def partially_load(device, extra_memory=0, force_patch_weights=False):
+            return usual(device, bytes, force_patch_weights)
+
+        model.partially_load = partially_load
+        return io.NodeOutput(model)
+
+
+class CountAttention(io.ComfyNode):
+    """An attention override that counts its calls in `log`."""
+
+    calls = 0
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ProbeAttention",
+            category="probe",
+            inputs=[io.Model.Input("model"), io.Float.Input("scale", default=1.0)],
+            outputs=[io.Model.Output()],
+        )
+
+    @classmethod
+    def execute(cls, model, scale):
+        model = model.clone()
+
+        def override(usual, *args, **keywords):
+            print("PROBE sigma", float(keywords["transformer_options"]["sigmas"][0]), flush=True)
+            return usual(*args, **keywords) * scale
+
+        model.model_options["transformer_options"]["optimized_attention_override"] = override
+        return io.NodeOutput(model)
+
+
+class Report(io.ComfyNode):
+    """What is loaded and allocated now, as text."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ProbeReport",
+            category="probe",
+            is_output_node=True,
+            not_idempotent=True,
+            inputs=[io.AnyType.Input("after"), io.Model.Input("model", optional=True)],
+            outputs=[],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, **_):
+        return float("nan")
+
+    @classmethod
+    def execute(cls, after, model=None):
+        gc.collect()
+        tensors = [x for x in gc.get_objects() if isinstance(x, torch.Tensor)]
+        storages = {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in tensors}
+        report = {
+            "loaded": len(comfy.model_management.current_loaded_models),
+            "bytes": sum(storages.values()),
+        }
+        if model is not None:
+            network = model.model.diffusion_model
+            report["dtypes"] = sorted({str(p.dtype) for p in network.parameters()})
+            report["lowvram"] = bool(getattr(model.model, "model_lowvram", False))
+        return io.NodeOutput(ui={"text": [json.dumps(report)]})
+
+
+class ProbeExtension(ComfyExtension):
+    async def get_node_list(self):
+        return [ForcePartialLoad, CountAttention, Report]
+
+
+async def comfy_entrypoint():
+    return ProbeExtension()

@@ -1,0 +1,215 @@
+"""MODEL as ComfyUI's other nodes treat it, and the memory that is left behind."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import flashhead
+from flashhead.audio_source import FileAudio
+
+from .graphs import chunk_by_chunk, lite, node
+from .pictures import pixels
+from .server import FIXTURES, PORTRAIT, SPEECH, ComfyServer, hum
+
+LORA = "blocks.0.self_attn.q", "blocks.1.ffn.0", "blocks.1.cross_attn.v"
+
+
+def library(server: ComfyServer, bundle) -> np.ndarray:
+    source = FileAudio(server.base / "input" / SPEECH)
+    portrait = server.base / "input" / PORTRAIT
+    frames = [c.frames for c in flashhead.generate(bundle, portrait, source, size=(64, 64))]
+    return (torch.cat(frames) * 255).numpy().astype(np.int16)
+
+
+def frames(server: ComfyServer, prompt: dict, timeout: float = 60) -> np.ndarray:
+    return pixels(server.images(server.run(prompt, timeout), "images"))
+
+
+def with_model(prompt: dict, **nodes: dict) -> dict:
+    """The prompt with nodes between loader and sampler; each takes the MODEL of the one before."""
+    model = ["load", 0]
+    for name, made in nodes.items():
+        made["inputs"]["model"] = model
+        prompt[name], model = made, [name, 0]
+    prompt["sampler"]["inputs"]["model"] = model
+    return prompt
+
+
+def report(server: ComfyServer, prompt: dict, model: list | None = None) -> dict:
+    """What is in memory after a prompt."""
+    inputs = {"after": ["sampler", 0]} | ({"model": model} if model else {})
+    entry = server.run(prompt | {"report": node("ProbeReport", **inputs)})
+    return json.loads(entry["outputs"]["report"]["text"][0])
+
+
+@pytest.fixture(scope="module")
+def lora(server: ComfyServer):
+    """A LoRA file in the server's models, and a library bundle with it merged."""
+    bundle = flashhead.load_bundle(FIXTURES / "tiny-checkpoint", "lite")
+    rng, tensors = torch.Generator().manual_seed(3), {}
+    weights = dict(bundle.generator.named_parameters())
+    for name in LORA:
+        weight = weights[f"{name}.weight"]
+        down = torch.randn(4, weight.shape[1], generator=rng) * 0.2
+        up = torch.randn(weight.shape[0], 4, generator=rng) * 0.2
+        tensors[f"diffusion_model.{name}.lora_A.weight"] = down
+        tensors[f"diffusion_model.{name}.lora_B.weight"] = up
+        weight.data = weight.data + 0.75 * up @ down
+    folder = server.base / "models" / "loras"
+    folder.mkdir(exist_ok=True)
+    save_file(tensors, folder / "tiny.safetensors")
+    return library(server, bundle)
+
+
+def load_lora(strength: float = 0.75) -> dict:
+    return node("LoraLoaderModelOnly", lora_name="tiny.safetensors", strength_model=strength)
+
+
+@pytest.mark.parametrize("room", [None, 60_000], ids=["whole", "partly loaded"])
+def test_cores_lora_loader_changes_the_weights(server: ComfyServer, lora, room: int | None):
+    nodes = {"lora": load_lora()}
+    if room is not None:
+        server.free()  # what is loaded whole stays so
+        nodes["partial"] = node("ProbePartialLoad", bytes=room)
+    prompt = with_model(lite(seed=42), **nodes)
+    assert report(server, prompt, [list(nodes)[-1], 0])["lowvram"] == (room is not None)
+    found = frames(server, prompt)
+    assert np.abs(found - lora).max() <= 1
+    assert np.abs(found - frames(server, lite())).max() > 1
+
+
+def test_a_partly_loaded_model_gives_the_same(server: ComfyServer):
+    server.free()  # what is loaded whole stays so
+    prompt = with_model(lite(seed=31), partial=node("ProbePartialLoad", bytes=60_000))
+    told = report(server, prompt, ["partial", 0])
+    assert told["lowvram"]
+    assert np.array_equal(frames(server, prompt), frames(server, lite(seed=31)))
+
+
+def test_an_attention_override_is_called_at_every_step(server: ComfyServer):
+    plain = frames(server, lite(seed=32))
+    before = server.log.count("PROBE sigma")
+    same = frames(server, with_model(lite(seed=32), probe=node("ProbeAttention", scale=1.0)))
+    assert np.array_equal(plain, same)
+    calls = server.log.count("PROBE sigma") - before
+    assert calls == 2 * 4 * 3 * 2  # chunks, steps, layers, self and cross attention
+    assert "PROBE sigma 0.9375" in server.log
+    other = frames(server, with_model(lite(seed=32), probe=node("ProbeAttention", scale=0.5)))
+    assert np.abs(plain - other).max() > 1
+
+
+@pytest.mark.parametrize("attention", ["pytorch", "sub_quad", "split"])
+def test_every_attention_that_is_there_gives_the_same(server: ComfyServer, attention: str):
+    prompt = lite(seed=33)
+    plain = frames(server, prompt)
+    prompt["load"]["inputs"]["attention"] = attention
+    assert np.abs(plain - frames(server, prompt)).max() <= 2
+
+
+def test_fp8_keeps_matrices_in_8_bits_and_comes_close(server: ComfyServer):
+    exact = frames(server, lite(seed=34))
+    prompt = lite(seed=34, weight_dtype="fp8_e4m3fn")
+    told = report(server, prompt, ["load", 0])
+    assert "torch.float8_e4m3fn" in told["dtypes"]
+    assert len(told["dtypes"]) == 2  # the rest in the computing dtype
+    found = frames(server, prompt)
+    assert 0 < np.abs(found - exact).mean() < 12
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("way", ["core's node", "our switch"])
+def test_compiled_gives_the_same(server: ComfyServer, way: str):
+    plain = frames(server, lite(seed=35))
+    prompt = lite(seed=35)
+    if way == "our switch":
+        prompt["load"]["inputs"]["compile"] = True
+    else:
+        with_model(prompt, compile=node("TorchCompileModel", backend="inductor"))
+    assert np.abs(plain - frames(server, prompt, timeout=240)).max() <= 2
+
+
+def test_no_reload_between_runs(server: ComfyServer):
+    server.run(lite(seed=36))
+    before = server.log.count("Requested to load FlashHeadModel")
+    server.run(lite(seed=37))
+    server.run(chunk_by_chunk(2, seed=38))
+    assert server.log.count("Requested to load FlashHeadModel") == before
+
+
+def test_twenty_runs_leave_memory_flat(server: ComfyServer):
+    """Tensors that are alive, and the process: after warming up neither grows."""
+    process = psutil.Process(server.pid)
+    told, resident = [], []
+    for run in range(20):
+        told.append(report(server, lite(seed=1000 + run))["bytes"])
+        resident.append(process.memory_info().rss)
+    assert max(told[2:]) - min(told[2:]) < 100_000
+    assert resident[-1] - resident[6] < 40_000_000
+
+
+def test_two_workflows_in_a_row_and_unloading_leave_nothing(server: ComfyServer):
+    """After Unload Models and Free Memory only what was there before the first run is alive."""
+
+    def idle() -> dict:
+        server.free()
+        prompt = {
+            "empty": node("EmptyImage", width=8, height=8, batch_size=1, color=0),
+            "sampler": node("ImageInvert", image=["empty", 0]),
+        }
+        report(server, prompt)  # frees, as it starts
+        return report(server, prompt)
+
+    before = idle()
+    assert before["loaded"] == 0
+    pro = lite(checkpoint="tiny/Model_Pro", steps=2)
+    incremental = lite(sampler="FlashHeadIncrementalSampler", seed=39)
+    for prompt in (lite(seed=39), pro, incremental, chunk_by_chunk(2)):
+        server.run(prompt)
+    assert report(server, lite(seed=39))["loaded"] == 3
+    after = idle()
+    assert after["loaded"] == 0
+    assert after["bytes"] - before["bytes"] < 100_000
+
+
+# Cancel
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [
+        ("FlashHeadSampler", "stream"),
+        ("FlashHeadIncrementalSampler", "stream"),
+        ("FlashHeadGenerateVideo", "stream"),
+        ("FlashHeadSampler", "once"),
+    ],
+)
+def test_cancel_stops_soon_wherever_it_is(server: ComfyServer, kind: str, mode: str):
+    """Pressed at odd moments: in the audio encoder, a step, the decoder; the next run is well."""
+    server.place_input("long.wav", hum(seconds=200))
+    for moment in (0.0, 0.15, 0.4):
+        prompt = lite(sampler=kind, speech="long.wav", mode=mode, seed=40 + int(moment * 100))
+        if kind == "FlashHeadGenerateVideo":
+            del prompt["create"], prompt["images"]
+            prompt["video"]["inputs"]["video"] = ["sampler", 0]
+        prompt_id = server.queue(prompt)
+        first = "audio" if mode == "once" and not moment else "sampler"
+        server.wait_event(
+            "executing",
+            prompt_id=prompt_id,
+            where=lambda e, first=first: (e["data"]["display_node"] or "").startswith(first),
+        )
+        if moment:
+            with pytest.raises(TimeoutError):
+                server.wait_event("execution_success", prompt_id=prompt_id, timeout=moment)
+        server.interrupt()
+        server.wait(prompt_id, timeout=5, check=False)
+        assert server.events_of(prompt_id, "execution_interrupted")
+        assert not server.events_of(prompt_id, "execution_error")
+    assert len(frames(server, lite(seed=41))) == 38
