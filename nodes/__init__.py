@@ -23,11 +23,9 @@ from .switch_portrait import SwitchPortrait
 
 class FlashHeadExtension(ComfyExtension):
     @override
-    async def on_load(self) -> None:
-        register_folders()
-
-    @override
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        # Here and not in on_load, which ComfyUI 0.3.64 does not call.
+        register_folders()
         return [
             LoadCheckpoint,
             EncodeAudio,

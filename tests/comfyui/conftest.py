@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from .locate import locate
+from .locate import locate, oldest
 from .server import ComfyServer
 
 MISSING = "NOT TESTED IN COMFYUI: none was found; set COMFYUI_PATH"
-_skipped = pytest.StashKey[bool]()
+NO_OLDEST = "NOT TESTED IN THE OLDEST COMFYUI (0.3.64): not found; set COMFYUI_OLDEST_PATH"
+_skipped = pytest.StashKey[str]()
 
 
 @pytest.fixture(scope="session")
@@ -19,8 +20,20 @@ def comfyui(pytestconfig: pytest.Config) -> Path:
     """The ComfyUI checkout to test in."""
     found = locate()
     if found is None:
-        pytestconfig.stash[_skipped] = True
+        pytestconfig.stash[_skipped] = MISSING
         pytest.skip(MISSING)
+    return found
+
+
+@pytest.fixture(scope="session")
+def oldest_comfyui(
+    comfyui: Path, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A checkout of the oldest ComfyUI that is supported."""
+    found = oldest(comfyui, tmp_path_factory.mktemp("oldest") / "ComfyUI")
+    if found is None:
+        pytestconfig.stash[_skipped] = NO_OLDEST
+        pytest.skip(NO_OLDEST)
     return found
 
 
@@ -33,6 +46,6 @@ def server(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
-    if config.stash.get(_skipped, False):
+    if reason := config.stash.get(_skipped, ""):
         terminalreporter.section("NOT TESTED", sep="!", red=True, bold=True)
-        terminalreporter.line(MISSING, red=True, bold=True)
+        terminalreporter.line(reason, red=True, bold=True)

@@ -16,6 +16,7 @@ CLONE = ROOT / ".cache" / "ComfyUI"
 URL = "https://github.com/comfyanonymous/ComfyUI"
 TAG = "v0.33.0"
 CLONE_SECONDS = 120
+OLDEST = "637221995f7424a561bd825de3e61ea117dfe1e3"  # v0.3.64, the oldest that is supported
 
 
 def is_comfyui(path: Path) -> bool:
@@ -47,6 +48,30 @@ def clone() -> Path | None:
         print(f"Could not clone ComfyUI: {error}", file=sys.stderr)
         return None
     return CLONE
+
+
+def oldest(newer: Path, folder: Path) -> Path | None:
+    """ComfyUI 0.3.64: ``$COMFYUI_OLDEST_PATH``, or out of the history of a newer checkout, put into
+    ``folder``; None where it is in neither and cannot be fetched."""
+    if given := os.environ.get("COMFYUI_OLDEST_PATH"):
+        return Path(given)
+    # A checkout's history may lack large files that nothing here needs: hence --shared, which
+    # copies nothing, and failures that are judged by what is there afterwards.
+    inside, checkout = ["-C", str(folder)], ["checkout", "--quiet", "--detach", OLDEST]
+    clone = ["clone", "--quiet", "--no-checkout", "--shared", str(newer), str(folder)]
+    fetch = ["fetch", "--quiet", "--depth", "1", URL, OLDEST]
+    environment = os.environ | {"GIT_TERMINAL_PROMPT": "0"}
+    for commands in (
+        (clone, inside + checkout),
+        (["init", "--quiet", str(folder)], inside + fetch, inside + checkout),
+    ):
+        for command in commands:
+            subprocess.run(
+                ["git", *command], env=environment, timeout=CLONE_SECONDS, capture_output=True
+            )
+        if is_comfyui(folder):
+            break
+    return folder if is_comfyui(folder) else None
 
 
 if __name__ == "__main__":

@@ -59,6 +59,39 @@ class CountAttention(io.ComfyNode):
         return io.NodeOutput(model)
 
 
+class BadAudio(io.ComfyNode):
+    """AUDIO with a sample that is not a number."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ProbeBadAudio", category="probe", inputs=[], outputs=[io.Audio.Output()]
+        )
+
+    @classmethod
+    def execute(cls):
+        waveform = torch.zeros(1, 2, 16_000)
+        waveform[0, 1, 8_000] = float("nan")
+        return io.NodeOutput({"waveform": waveform, "sample_rate": 16_000})
+
+
+class Boxes(io.ComfyNode):
+    """Boxes as a face detector gives them: for each picture a list."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ProbeBoxes",
+            category="probe",
+            inputs=[io.Int.Input(name) for name in ("x", "y", "width", "height")],
+            outputs=[io.Custom("BOUNDING_BOX").Output()],
+        )
+
+    @classmethod
+    def execute(cls, **box):
+        return io.NodeOutput([[box]])
+
+
 class Report(io.ComfyNode):
     """What is loaded and allocated now, as text."""
 
@@ -95,7 +128,7 @@ class Report(io.ComfyNode):
 
 class ProbeExtension(ComfyExtension):
     async def get_node_list(self):
-        return [ForcePartialLoad, CountAttention, Report]
+        return [ForcePartialLoad, CountAttention, BadAudio, Boxes, Report]
 
 
 async def comfy_entrypoint():
