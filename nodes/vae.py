@@ -2,6 +2,7 @@
 
 import comfy.latent_formats
 import comfy.model_management
+import comfy.utils
 import torch
 
 from ..flashhead.backend import sdpa
@@ -38,6 +39,51 @@ class FlashHeadVAE:
         video = pixels[..., :3].movedim(-1, 0).unsqueeze(0).mul(2).sub(1)
         latents = self.first_stage_model.denormalize(self.first_stage_model.encode(video))
         return latents.to(comfy.model_management.intermediate_device())
+
+    def decode_tiled(
+        self, samples: torch.Tensor, tile_x: int, tile_y: int, overlap: int = 2, **_
+    ) -> torch.Tensor:
+        """`decode` in overlapping tiles, sizes in latent pixels. All frames of a tile together:
+        the network is not causal in time."""
+        time, height, width = self.geometry.vae_stride
+        video = comfy.utils.tiled_scale_multidim(
+            samples,
+            lambda part: self.decode(part).movedim(-1, 1),
+            tile=(samples.shape[2], tile_y, tile_x),
+            overlap=(1, overlap, overlap),
+            upscale_amount=(lambda frames: (frames - 1) * time + 1, height, width),
+            index_formulas=(lambda frames: frames * time, height, width),
+            output_device=comfy.model_management.intermediate_device(),
+        )
+        return video.movedim(1, -1)
+
+    def encode_tiled(
+        self, pixels: torch.Tensor, tile_x: int, tile_y: int, overlap: int = 64, **_
+    ) -> torch.Tensor:
+        """`encode` in overlapping tiles, sizes in pixels."""
+        time, height, width = self.geometry.vae_stride
+        video = pixels[..., :3].movedim(-1, 0).unsqueeze(0)
+        return comfy.utils.tiled_scale_multidim(
+            video,
+            lambda part: self.encode(part[0].movedim(0, -1)),
+            tile=(video.shape[2], tile_y, tile_x),
+            overlap=(1, overlap, overlap),
+            upscale_amount=(lambda frames: (frames - 1) // time + 1, height, width),
+            index_formulas=(lambda frames: frames // time, height, width),
+            out_channels=self.geometry.latent_channels,
+            downscale=True,
+            output_device=comfy.model_management.intermediate_device(),
+        )
+
+    def spacial_compression_decode(self) -> int:
+        """Pixels a latent pixel, as core's tiled nodes ask for it."""
+        return self.geometry.vae_stride[1]
+
+    spacial_compression_encode = spacial_compression_decode
+
+    def temporal_compression_decode(self) -> int:
+        """Frames a latent frame."""
+        return self.geometry.vae_stride[0]
 
     def get_models(self) -> list:
         return [self.patcher]

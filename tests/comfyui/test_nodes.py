@@ -163,6 +163,39 @@ def test_core_vae_nodes_decode_and_encode_with_our_vae(server: ComfyServer):
     assert len(server.images(server.run(prompt), "again")) == 33
 
 
+def test_cores_tiled_vae_nodes_take_our_vae(server: ComfyServer):
+    """One tile is the whole; several come close to it."""
+    base = lite()
+    prompt = {name: base[name] for name in ("load", "picture")} | {
+        "portrait": node("FlashHeadPreparePortrait", image=["picture", 0], width=192, height=128),
+        "clip": node("RepeatImageBatch", image=["portrait", 0], amount=9),
+        "whole": node("VAEEncode", pixels=["clip", 0], vae=["load", 1]),
+    }
+    for name, kind, size in (("plain", "", 0), ("one", "Tiled", 256), ("several", "Tiled", 128)):
+        tiles = {"tile_size": size, "overlap": 32, "temporal_size": 64, "temporal_overlap": 8}
+        tiles = tiles if size else {}
+        prompt[f"decode {name}"] = node(
+            f"VAEDecode{kind}", samples=["whole", 0], vae=["load", 1], **tiles
+        )
+        prompt[f"encode {name}"] = node(
+            f"VAEEncode{kind}", pixels=["clip", 0], vae=["load", 1], **tiles
+        )
+        prompt[f"again {name}"] = node("VAEDecode", samples=[f"encode {name}", 0], vae=["load", 1])
+        for kind in ("decode", "again"):
+            prompt[f"save {kind} {name}"] = node(
+                "SaveImage", images=[f"{kind} {name}", 0], filename_prefix="vae"
+            )
+    entry = server.run(prompt)
+    for kind in ("decode", "again"):
+        plain, one, several = (
+            pixels(server.images(entry, f"save {kind} {name}"))
+            for name in ("plain", "one", "several")
+        )
+        assert plain.shape == several.shape == (9, 128, 192, 3)
+        assert np.abs(plain - one).max() <= 1
+        assert np.corrcoef(plain.ravel(), several.ravel())[0, 1] > 0.5
+
+
 PRO = {"checkpoint": "tiny/Model_Pro", "width": 64, "height": 64, "steps": 2}
 
 
