@@ -182,9 +182,11 @@ class Run:
     def __iter__(self) -> Iterator[tuple[torch.Tensor, State]]:
         """New frames and state of each chunk, on the device."""
         load([self.model, self.vae.patcher, self.audio.encoder.patcher], self.model, self.size)
+        device = self.model.load_device
         state = self.state or start(self.vae, self.portrait, self.settings.seed)
+        state = replace(state, stream=state.stream.to(device))  # once, not at every chunk
         shared = plan(self.model, self.settings, state)
-        watch = Watch(self.chunks, shared.steps, self.model.load_device)
+        watch = Watch(self.chunks, shared.steps, device)
         for chunk in range(self.chunks):
             latents, state = sample(self.model, shared, self.audio, chunk, state, watch)
             frames, state = decode(self.vae, latents, state, self.settings.color_match, watch)

@@ -12,27 +12,22 @@ from .server import ComfyServer
 
 MISSING = "NOT TESTED IN COMFYUI: none was found; set COMFYUI_PATH"
 NO_OLDEST = "NOT TESTED IN THE OLDEST COMFYUI (0.3.64): not found; set COMFYUI_OLDEST_PATH"
-_skipped = pytest.StashKey[str]()
 
 
 @pytest.fixture(scope="session")
-def comfyui(pytestconfig: pytest.Config) -> Path:
+def comfyui() -> Path:
     """The ComfyUI checkout to test in."""
     found = locate()
     if found is None:
-        pytestconfig.stash[_skipped] = MISSING
         pytest.skip(MISSING)
     return found
 
 
 @pytest.fixture(scope="session")
-def oldest_comfyui(
-    comfyui: Path, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def oldest_comfyui(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout of the oldest ComfyUI that is supported."""
     found = oldest(comfyui, tmp_path_factory.mktemp("oldest") / "ComfyUI")
     if found is None:
-        pytestconfig.stash[_skipped] = NO_OLDEST
         pytest.skip(NO_OLDEST)
     return found
 
@@ -43,9 +38,3 @@ def server(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     base = tmp_path_factory.mktemp("comfyui") / "base"
     with ComfyServer(comfyui, base, extra=[Path(__file__).with_name("probe.py")]) as running:
         yield running
-
-
-def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
-    if reason := config.stash.get(_skipped, ""):
-        terminalreporter.section("NOT TESTED", sep="!", red=True, bold=True)
-        terminalreporter.line(reason, red=True, bold=True)

@@ -80,8 +80,8 @@ def test_the_nodes_are_listed_with_a_tooltip_on_every_socket(server: ComfyServer
         assert info["description"]
         assert info["output"] == outputs
         assert all(info["output_tooltips"])
-        for inputs in info["input"].values():
-            for socket in inputs.values():
+        for kind in ("required", "optional"):
+            for socket in info["input"].get(kind, {}).values():
                 assert socket[1]["tooltip"]
     options = server.object_info("FlashHeadLoadCheckpoint")["input"]["required"]["checkpoint"]
     assert "tiny/Model_Lite" in (options[1].get("options") or options[0])
