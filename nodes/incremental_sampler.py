@@ -66,9 +66,10 @@ class IncrementalSampler(io.ComfyNode):
         if slices:
             spoken = {"audio_encoder": encoder, "cache_seconds": speech.cache_seconds}
 
-        before, heard = _name(run, seed), _names(speech, geometry)
+        owner = cls.hidden.unique_id
+        before, heard = f"{owner}/{_name(run, seed)}", _names(speech, geometry)
         keys = list(ChunkKeys.walk(before, heard, color_match))
-        keep_only(model, (name for key in keys for name in (key.sampled, key.decoded)))
+        keep_only(model, owner, (name for key in keys for name in (key.sampled, key.decoded)))
 
         graph = GraphBuilder()
         if state is None:

@@ -61,8 +61,9 @@ def keep(model: Any, key: str, outputs: tuple) -> None:
     _kept.setdefault(model, {})[key] = outputs
 
 
-def keep_only(model: Any, keys: Iterable[str]) -> None:
-    """Forget what the run that begins does not use."""
+def keep_only(model: Any, owner: str, keys: Iterable[str]) -> None:
+    """Forget what the run of a sampler that begins does not use. Keys begin with their owner's
+    name and a slash, so that two samplers with one MODEL do not forget each other's."""
     results, wanted = _kept.get(model, {}), set(keys)
-    for key in results.keys() - wanted:
+    for key in [key for key in results if key.startswith(f"{owner}/") and key not in wanted]:
         del results[key]

@@ -19,7 +19,7 @@ from .schema import internal_schema
 
 @dataclass(frozen=True)
 class ChunkKeys:
-    """Names of a chunk's two results. decoded also leads to all chunks after it."""
+    """Names of a chunk's two results, each "sampler/digest"."""
 
     sampled: str
     decoded: str
@@ -27,9 +27,10 @@ class ChunkKeys:
     @classmethod
     def walk(cls, before: str, heard: list[str], color_match: float) -> Iterator[ChunkKeys]:
         """Of chunks in a row, from the name of what is before and of what each hears."""
+        owner = before.partition("/")[0]
         for part in heard:
-            sampled = digest(before, part)
-            before = digest(sampled, color_match)
+            sampled = f"{owner}/{digest(before, part)}"
+            before = f"{owner}/{digest(sampled, color_match)}"
             yield cls(sampled, before)
 
 

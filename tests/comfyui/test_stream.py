@@ -177,6 +177,21 @@ def test_the_incremental_sampler_in_segments_and_in_once_mode(server: ComfyServe
     )
 
 
+def test_two_incremental_samplers_of_one_model_keep_their_own(server: ComfyServer):
+    """The portrait's twin says the same; then both say something else at the end."""
+    wave = bytearray(hum(seconds=2 * 24 / 25))
+    for name, wanted in (("duet1.wav", 4), ("duet2.wav", 2)):
+        server.place_input(name, bytes(wave))
+        prompt = lite(sampler="FlashHeadIncrementalSampler", speech=name, seed=8)
+        second = prompt["sampler"]["inputs"] | {"seed": 9}
+        prompt["twin"] = node("FlashHeadIncrementalSampler", **second)
+        prompt["twins"] = node("SaveImage", images=["twin", 0], filename_prefix="twin")
+        prompt_id = server.queue(prompt)
+        server.wait(prompt_id, timeout=120)
+        assert executed(server, prompt_id, "sample") == wanted
+        wave[-20_000:] = bytes(20_000)  # in the last chunk
+
+
 # Misuse, in one sentence
 
 
