@@ -8,6 +8,8 @@ from .encode_audio import EncodeAudio
 from .generate_video import GenerateVideo
 from .incremental_sampler import IncrementalSampler
 from .kept_chunk import KeptDecodeChunk, KeptSampleChunk
+from .live import Live
+from .live_route import register_route
 from .load_checkpoint import LoadCheckpoint
 from .paste_back import PasteBack
 from .paths import register_folders
@@ -26,6 +28,7 @@ class FlashHeadExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         # Here and not in on_load, which ComfyUI 0.3.64 does not call.
         register_folders()
+        register_route()
         return [
             LoadCheckpoint,
             EncodeAudio,
@@ -39,6 +42,7 @@ class FlashHeadExtension(ComfyExtension):
             SwitchPortrait,
             SaveState,
             LoadState,
+            Live,
             PasteBack,
             SplitSpeakers,
             Segment,

@@ -39,6 +39,7 @@ NODES = {
     "FlashHeadSwitchPortrait": ["FLASHHEAD_STATE"],
     "FlashHeadSaveState": ["FLASHHEAD_STATE"],
     "FlashHeadLoadState": ["FLASHHEAD_STATE"],
+    "FlashHeadLive": ["FLASHHEAD_STATE"],
     "FlashHeadPasteBack": ["IMAGE"],
     "FlashHeadSplitSpeakers": ["AUDIO"] * 5,
 }

@@ -1,0 +1,164 @@
+"""GET /flashhead/live/{node id}, a websocket: sound in, moving picture and sound out.
+
+web/docs/FlashHeadLive.md describes the messages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import struct
+
+import numpy as np
+from aiohttp import WSMsgType, web
+from PIL import Image
+from server import PromptServer
+
+from ..flashhead.config import FPS
+from ..flashhead.errors import FlashHeadError
+from .live_audio import LATE, RATES, SAMPLE_KINDS, LiveAudio
+from .live_session import Client, Ended, LiveError, Session, Shown, find
+
+ROUTE = "/flashhead/live/{node_id}"
+PICTURES = {"jpeg": {"quality": 90}, "png": {"compress_level": 1}}
+
+_HELLO_SECONDS = 10
+_LARGEST_MESSAGE = 16 << 20
+# A network that is cut says nothing; a ping that is not answered does.
+_PING_SECONDS = 20
+
+
+def register_route() -> None:
+    """Once, and only in a server."""
+    server = getattr(PromptServer, "instance", None)
+    if server is None or any(getattr(route, "path", None) == ROUTE for route in server.routes):
+        return
+    server.routes.get(ROUTE)(_live)
+
+
+async def _live(request: web.Request) -> web.WebSocketResponse:
+    socket = web.WebSocketResponse(
+        heartbeat=_PING_SECONDS, max_msg_size=_LARGEST_MESSAGE, compress=False
+    )
+    await socket.prepare(request)
+    try:
+        await _serve(socket, request.match_info["node_id"])
+    except FlashHeadError as error:
+        idle = isinstance(error, LiveError) and error.idle
+        await _say(socket, type="error", message=str(error), idle=idle)
+    except (ConnectionError, asyncio.TimeoutError):
+        pass
+    await socket.close()
+    return socket
+
+
+async def _serve(socket: web.WebSocketResponse, node_id: str) -> None:
+    session = find(node_id)
+    hello = _read_hello(await socket.receive(timeout=_HELLO_SECONDS))
+    client = Client(LiveAudio(hello["rate"], hello["samples"], hello["late"], session.geometry))
+    session.attach(client)
+    height, width = session.size
+    sender = None
+    try:
+        await _say(
+            socket,
+            type="ready",
+            fps=FPS,
+            width=width,
+            height=height,
+            chunk_frames=session.geometry.new_frames,
+        )
+        sender = asyncio.create_task(_send(socket, session, client, hello))
+        await _receive(socket, session, client)
+    finally:
+        if sender is not None:
+            sender.cancel()
+        session.detach(client)
+
+
+async def _receive(socket: web.WebSocketResponse, session: Session, client: Client) -> None:
+    async for message in socket:
+        if message.type is WSMsgType.BINARY:
+            session.hear(client, message.data)
+        elif message.type is WSMsgType.TEXT:
+            if _object(message.data).get("type") != "stop":
+                raise LiveError('After the first message text can only be {"type": "stop"}.')
+            session.stop(client)
+
+
+async def _send(
+    socket: web.WebSocketResponse, session: Session, client: Client, hello: dict
+) -> None:
+    try:
+        while True:
+            message = await client.outbox.get()
+            if isinstance(message, Ended):
+                await _say(socket, type="end", seconds=message.seconds, error=message.error)
+                # Which also ends `_receive`.
+                await socket.close()
+                return
+            # Off the event loop, and while the next chunk is rendered.
+            await socket.send_bytes(await asyncio.to_thread(_pack, message, hello))
+            session.sent(client)
+    except ConnectionError:
+        pass  # `_receive` hears of it too
+
+
+async def _say(socket: web.WebSocketResponse, **message: object) -> None:
+    if not socket.closed:
+        await socket.send_str(json.dumps(message))
+
+
+def _object(text: str) -> dict:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise LiveError("A text message must be a JSON object.")
+    return found
+
+
+def _read_hello(message) -> dict:
+    if message.type in (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR):
+        raise ConnectionError
+    if message.type is not WSMsgType.TEXT:
+        raise LiveError(
+            'The first message must be text that describes the sound: {"rate": 48000, "samples": '
+            '"float32"}.'
+        )
+    defaults = {"samples": "float32", "frames": "jpeg", "late": LATE[0]}
+    hello = defaults | _object(message.data)
+    rate = hello.get("rate")
+    if type(rate) is not int or rate not in RATES:
+        raise LiveError(
+            f"The sound's rate is {json.dumps(rate)}; expected a whole number of Hz, "
+            f"{RATES.start} to {RATES.stop - 1}."
+        )
+    for key, known in (("samples", SAMPLE_KINDS), ("frames", PICTURES), ("late", LATE)):
+        if hello[key] not in list(known):
+            raise LiveError(f'"{key}" is {json.dumps(hello[key])}; expected {" or ".join(known)}.')
+    return hello
+
+
+def _pack(chunk: Shown, hello: dict) -> bytes:
+    """uint32 length of the header (little-endian), JSON header, sound, pictures."""
+    pictures = [_encode(frame, hello["frames"]) for frame in chunk.frames]
+    header = {
+        "type": "chunk",
+        "index": chunk.index,
+        "start": chunk.start,
+        "dropped": round(chunk.dropped, 3),
+        "rate": hello["rate"],
+        "sound": chunk.sound.nbytes,
+        "frames": [len(picture) for picture in pictures],
+    }
+    text = json.dumps(header).encode()
+    return b"".join([struct.pack("<I", len(text)), text, chunk.sound.tobytes(), *pictures])
+
+
+def _encode(frame: np.ndarray, kind: str) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(frame).save(file, kind, **PICTURES[kind])
+    return file.getvalue()

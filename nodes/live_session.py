@@ -1,0 +1,213 @@
+"""What a Live node that runs shares with the client that speaks to it.
+
+The node's thread takes pieces of sound and gives pictures; the client's connection runs in the
+server's event loop. A `Session` stands between them and holds only a few seconds of either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..flashhead.config import FPS, ChunkGeometry
+from ..flashhead.errors import FlashHeadError
+from .live_audio import LiveAudio, Piece
+
+# Chunks on their way to a client; while it is slower than that, nothing is rendered.
+UNDERWAY = 2
+_LOOK_SECONDS = 0.05
+
+
+class LiveError(FlashHeadError):
+    """What a client did wrong, or cannot have now. idle: no node of that id runs."""
+
+    def __init__(self, message: str, idle: bool = False):
+        super().__init__(message)
+        self.idle = idle
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A chunk for the client.
+
+    frames: (n, H, W, 3) uint8. index, start: of the chunk and of its first frame in the session.
+    """
+
+    frames: np.ndarray
+    sound: np.ndarray
+    index: int
+    start: int
+    dropped: float
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The session's last message. seconds: of video that it made."""
+
+    seconds: float
+    error: str | None
+
+
+class Client:
+    """One connection. `outbox` is for the event loop; the rest is the session's."""
+
+    def __init__(self, audio: LiveAudio):
+        self.audio = audio
+        self.outbox: asyncio.Queue[Shown | Ended] = asyncio.Queue()
+        self.stopped = False
+        self.underway = 0
+        self._loop = asyncio.get_running_loop()
+
+    def post(self, message: Shown | Ended) -> None:
+        """From any thread."""
+        try:
+            self._loop.call_soon_threadsafe(self.outbox.put_nowait, message)
+        except RuntimeError:  # the server is shutting down and its loop is closed
+            pass
+
+
+class Session:
+    """size: (height, width) of the pictures."""
+
+    def __init__(self, size: tuple[int, int], geometry: ChunkGeometry):
+        self.size, self.geometry = size, geometry
+        self.chunks = self.frames = 0
+        self._changed = threading.Condition()
+        self._client: Client | None = None
+        self._ended = self._had_client = False
+        self._alone_since = time.monotonic()
+
+    # The client's side
+
+    def attach(self, client: Client) -> None:
+        """Raises `LiveError` where another client has the session, or it is over."""
+        with self._changed:
+            if self._ended:
+                raise LiveError("The node has just stopped; run the workflow again.", idle=True)
+            if self._client is not None:
+                raise LiveError(
+                    "Another client is connected to this node; a node serves one at a time."
+                )
+            self._client, self._had_client = client, True
+            self._changed.notify_all()
+
+    def hear(self, client: Client, data: bytes) -> None:
+        """Raises `AudioError`."""
+        with self._changed:
+            if not client.stopped:
+                client.audio.push(data)
+                self._changed.notify_all()
+
+    def stop(self, client: Client) -> None:
+        """The client has said all: the session ends when that is rendered."""
+        with self._changed:
+            if not client.stopped:
+                client.audio.finish()
+            client.stopped = True
+            self._changed.notify_all()
+
+    def sent(self, client: Client) -> None:
+        """One chunk less is on its way."""
+        with self._changed:
+            client.underway -= 1
+            self._changed.notify_all()
+
+    def detach(self, client: Client) -> None:
+        """The client is gone, and with it what it said last."""
+        with self._changed:
+            if self._client is client:
+                self._client, self._alone_since = None, time.monotonic()
+                # A client may say stop and leave.
+                self._ended |= client.stopped
+                self._changed.notify_all()
+
+    # The node's side
+
+    def pieces(self, patience: float, check: Callable[[], None]) -> Iterator[Piece]:
+        """What is said, piece by piece, until a client says stop or is gone for `patience` s.
+
+        check: called all the while; may raise. Raises `LiveError` where nobody came at all.
+        """
+        while True:
+            check()
+            with self._changed:
+                if self._ended:
+                    return
+                piece = self._next()
+                client = self._client
+                if piece is None:
+                    if client is not None and client.stopped and client.underway < UNDERWAY:
+                        return
+                    if client is None and time.monotonic() - self._alone_since > patience:
+                        break
+                    self._changed.wait(_LOOK_SECONDS)
+                    continue
+            yield piece
+        if not self._had_client:
+            raise LiveError(
+                f"Nobody connected within {patience:g} s; press Start microphone in the node, or "
+                "connect to its socket while the workflow runs."
+            )
+
+    def _next(self) -> Piece | None:
+        client = self._client
+        if client is None or client.underway >= UNDERWAY:
+            return None
+        if client.audio.waiting:
+            return client.audio.take()
+        return client.audio.rest() if client.stopped else None
+
+    def show(self, frames: torch.Tensor, piece: Piece) -> None:
+        """Send a chunk (n, H, W, 3) in [0, 1] and its sound to the client, if it is still there."""
+        pixels = frames.mul(255).round().byte().cpu().numpy()
+        with self._changed:
+            client = self._client
+            if client is not None:
+                client.underway += 1
+                dropped = client.audio.dropped
+                client.post(Shown(pixels, piece.sound, self.chunks, self.frames, dropped))
+            self.chunks += 1
+            self.frames += len(pixels)
+
+    @property
+    def dropped(self) -> float:
+        """Seconds of the client's sound that came too fast to be rendered."""
+        with self._changed:
+            return 0.0 if self._client is None else self._client.audio.dropped
+
+    def end(self, error: str | None = None) -> None:
+        with self._changed:
+            self._ended = True
+            if self._client is not None:
+                self._client.post(Ended(self.frames / FPS, error))
+
+
+_running: dict[str, Session] = {}
+
+
+def find(node_id: str) -> Session:
+    """The session of a node that runs. Raises `LiveError` where it does not."""
+    try:
+        return _running[node_id]
+    except KeyError:
+        raise LiveError(
+            f"No FlashHead Live node {node_id} is waiting for sound; run its workflow first.",
+            idle=True,
+        ) from None
+
+
+@contextmanager
+def running(node_id: str, session: Session) -> Iterator[None]:
+    """Clients find the session by its node's id meanwhile."""
+    _running[node_id] = session
+    try:
+        yield
+    finally:
+        del _running[node_id]
