@@ -27,3 +27,15 @@ class SizeError(FlashHeadError):
 
 class NonFiniteError(FlashHeadError):
     """Frames that came out as NaN or infinity: the dtype is too narrow for these weights."""
+
+
+# ComfyUI shows an error with its module, which there is a path to the pack's folder.
+for _error in (
+    FlashHeadError,
+    CheckpointError,
+    AudioError,
+    PortraitError,
+    SizeError,
+    NonFiniteError,
+):
+    _error.__module__ = "flashhead"

@@ -5,7 +5,7 @@ from comfy_api.latest import io
 
 from ..flashhead.paste import paste
 from .crop_type import CropType
-from .progress import check_interrupt
+from .progress import check_interrupt, say
 from .schema import schema
 
 
@@ -68,6 +68,8 @@ class PasteBack(io.ComfyNode):
     ) -> io.NodeOutput:
         if hasattr(background, "get_components"):
             background = background.get_components().images
+        if background.shape[1] % 2 or background.shape[2] % 2:
+            say("The picture's width or height is odd; a video needs both even: crop it first.")
         bar = comfy.utils.ProgressBar(max(len(background), len(frames)))
 
         def tick(done: int, total: int) -> None:

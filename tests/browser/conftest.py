@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from PIL import Image
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -41,15 +42,38 @@ NOISE = (
     "/user.css",
     "/api/userdata",
 )
-_missing = pytest.StashKey[str]()
+# Runs in the page: what became of the prompts queued since, from the server's own events.
+WATCH = """() => {
+    window.ran = { state: "waiting", errors: [] };
+    const set = (state) => () => { window.ran.state = state; };
+    app.api.addEventListener("execution_success", set("success"));
+    app.api.addEventListener("execution_interrupted", set("interrupted"));
+    app.api.addEventListener("execution_error", ({ detail }) => {
+        window.ran.errors.push(`${detail.node_type}: ${detail.exception_message}`);
+        window.ran.state = "error";
+    });
+}"""
+RUN_SECONDS = 240
+
+# Boxes in templates are for a picture that is this wide; the one here has that width, and an even
+# one, as the background of a video must.
+THEIR_PIXELS, HERE_PIXELS = 1920, 130
+# Three chunks, the last of which is not full.
+SPEECH_SECONDS = 2.6
+
+
+def here(pixels: int) -> int:
+    """A length in a template's picture, in the one that is here."""
+    return pixels * HERE_PIXELS // THEIR_PIXELS
+
 
 # Node type → position in widgets_values → the value to run with here, or what makes it of the
 # template's, where that names official weights, sizes for a GPU, or files of the reader's own.
 HERE_VALUES: dict[str, dict[int, Any]] = {
-    "LoadImage": {0: "portrait.png"},
+    "LoadImage": {0: "picture.png"},
     "LoadAudio": {0: "speech.wav"},
     "FlashHeadLoadCheckpoint": {0: lambda value: f"tiny/{value.rpartition('/')[2]}"},
-    "FlashHeadPreparePortrait": {0: 64, 1: 64},
+    "FlashHeadPreparePortrait": {0: 64, 1: 64, 3: here, 4: here, 5: here, 6: here},
 }
 
 
@@ -77,11 +101,6 @@ def load_module(path: Path) -> ModuleType:
     return sys.modules[name]
 
 
-def skip(config: pytest.Config, reason: str) -> None:
-    config.stash[_missing] = reason
-    pytest.skip(reason)
-
-
 @pytest.fixture(scope="session")
 def artifacts() -> Path:
     """Where screenshots go: $TEST_ARTIFACTS, by default out/test-artifacts."""
@@ -91,12 +110,12 @@ def artifacts() -> Path:
 
 
 @pytest.fixture(scope="module")
-def browser(pytestconfig: pytest.Config) -> Iterator:
+def browser() -> Iterator:
     """The browser, with a profile of its own that is empty. Module scope: Playwright's synchronous
     interface keeps an event loop running, which other tests must not find."""
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
-        skip(pytestconfig, NO_BROWSER)
+        pytest.skip(NO_BROWSER)
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -106,13 +125,11 @@ def browser(pytestconfig: pytest.Config) -> Iterator:
 
 
 @pytest.fixture(scope="module")
-def server(
-    browser, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator:
+def server(browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
     """A ComfyUI whose templates are the pack's, adapted, and the core-only trial of this folder."""
     comfyui = load_module(HERE.parent / "comfyui" / "locate.py").locate()
     if comfyui is None:
-        skip(pytestconfig, NO_COMFYUI)
+        pytest.skip(NO_COMFYUI)
     harness = load_module(HERE.parent / "comfyui" / "server.py")
     served = harness.ComfyServer(comfyui, tmp_path_factory.mktemp("browser") / "base")
     templates = served.pack_path / "workflows"
@@ -121,6 +138,9 @@ def server(
         shutil.copyfile(path, templates / path.name)
     for path in templates.glob("*.json"):
         path.write_text(json.dumps(adapt(json.loads(path.read_text()))))
+    with Image.open(served.base / "input" / harness.PORTRAIT) as portrait:
+        portrait.crop((0, 0, HERE_PIXELS, 90)).save(served.base / "input" / "picture.png")
+    served.place_input(harness.SPEECH, harness.hum(SPEECH_SECONDS))
     with served:
         yield served
 
@@ -147,6 +167,15 @@ class Tab:
     def evaluate(self, script: str, argument: Any = None) -> Any:
         return self.page.evaluate(script, argument)
 
+    def run(self) -> None:
+        """Press Run, and wait until the prompt has ended or was refused; see `window.ran`."""
+        self.evaluate(WATCH)
+        self.page.get_by_test_id("queue-button").click()
+        self.wait_until(
+            "() => window.ran.state !== 'waiting' || Object.keys(app.lastNodeErrors ?? {}).length",
+            seconds=RUN_SECONDS,
+        )
+
     def wait_until(self, script: str, argument: Any = None, seconds: float = 30) -> None:
         self.page.wait_for_function(script, arg=argument, timeout=seconds * 1000)
 
@@ -162,9 +191,3 @@ def tab(browser, server, artifacts: Path, request: pytest.FixtureRequest) -> Ite
         name = "".join(c if c.isalnum() or c in "-_." else "_" for c in request.node.name)
         page.screenshot(path=artifacts / f"{name}.png")
         context.close()
-
-
-def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
-    if reason := config.stash.get(_missing, ""):
-        terminalreporter.section("NOT TESTED", sep="!", red=True, bold=True)
-        terminalreporter.line(reason, red=True, bold=True)

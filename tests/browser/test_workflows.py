@@ -17,7 +17,12 @@ TEMPLATES = sorted((HERE.parents[1] / "workflows").glob("*.json"))
 WORKFLOWS = pytest.mark.parametrize(
     "path", [HERE / "trial.json", *TEMPLATES], ids=lambda path: path.stem
 )
-RUN_SECONDS = 180
+HUB = "https://huggingface.co/"
+REPOSITORIES = ("Soul-AILab/SoulX-FlashHead-1_3B", "facebook/wav2vec2-base-960h")
+LARGEST_THUMBNAIL = 60_000
+
+# Nodes that show the frames as they come.
+PREVIEWING = {"FlashHeadSampler", "FlashHeadGenerateVideo", "FlashHeadDecodeChunk"}
 
 # Complaints the page shows about a workflow, by test id.
 MISSING_NODES = ("missing-node-card", "missing-node-pack-count")
@@ -76,16 +81,31 @@ DOUBTS = """() => app.graph.nodes.flatMap((node) => {
     return node.has_errors ? [...said, say("is marked as having errors")] : said;
 })"""
 
-# Runs in the page: what became of the prompts queued since, from the server's own events.
-WATCH = """() => {
-    window.ran = { state: "waiting", errors: [] };
-    const set = (state) => () => { window.ran.state = state; };
-    app.api.addEventListener("execution_success", set("success"));
-    app.api.addEventListener("execution_interrupted", set("interrupted"));
-    app.api.addEventListener("execution_error", ({ detail }) => {
-        window.ran.errors.push(`${detail.node_type}: ${detail.exception_message}`);
-        window.ran.state = "error";
+# Runs in the page: which of the nodes showed a picture, and what lines of text, while they ran.
+LOOK = """() => {
+    window.seen = {};
+    const look = () => app.graph.nodes.forEach((node) => {
+        const seen = (window.seen[node.type] ??= { pictures: 0, texts: [] });
+        // Of what was made, only what has come as far as being drawn.
+        const drawn = (node.imgs ?? []).filter((img) =>
+            img.src.startsWith("blob:") && img.naturalWidth > 0);
+        seen.pictures = Math.max(seen.pictures, drawn.length);
+        const text = node.widgets?.find(({ name }) => name === "$$node-text-preview")?.value;
+        if (text && !seen.texts.includes(text)) seen.texts.push(text);
     });
+    setInterval(look, 10);
+}"""
+
+# Nodes that lie on one another, at the size that the page gives them.
+OVERLAPS = """() => {
+    const title = LiteGraph.NODE_TITLE_HEIGHT;
+    const boxes = app.graph.nodes.map((node) =>
+        [node, [node.pos[0], node.pos[1] - title, node.size[0], node.size[1] + title]]);
+    const meet = ([ax, ay, aw, ah], [bx, by, bw, bh]) =>
+        ax < bx + bw && bx < ax + aw && ay < by + bh && by < ay + ah;
+    return boxes.flatMap(([node, box], i) => boxes.slice(i + 1)
+        .filter(([, other]) => meet(box, other))
+        .map(([other]) => `${node.title} lies on ${other.title}`));
 }"""
 
 # For each output node: its files, whether the page can fetch them, and what shows them.
@@ -93,6 +113,7 @@ SHOWN = """async () => {
     const shown = [];
     for (const node of app.graph.nodes) {
         if (!node.constructor.nodeData?.output_node || node.mode !== 0) continue;
+        if (node.type === "FlashHeadSaveState") continue;  // has nothing to show
         const output = app.nodeOutputs[node.id] ?? {};
         const files = Object.values(output).flat().filter((item) => item?.filename);
         const sizes = await Promise.all(files.map(async (file) => {
@@ -123,6 +144,29 @@ def test_no_folder_hides_the_templates(server, folder: str):
     assert not (server.pack_path / folder).exists()
 
 
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
+def test_it_says_what_it_needs(path: Path):
+    """A note to read, the packs of its nodes, and for each weight file where it is found."""
+    workflow = json.loads(path.read_text())
+    nodes = workflow["nodes"]
+    (note,) = (node["widgets_values"][0] for node in nodes if node["type"] == "MarkdownNote")
+    (load,) = (node for node in nodes if node["type"] == "FlashHeadLoadCheckpoint")
+    variant = load["widgets_values"][0]
+    models = load["properties"]["models"]
+    assert any(model["name"].startswith(f"{variant}/") for model in models)
+    for model in models:
+        repository, _, file = model["url"].removeprefix(HUB).partition("/resolve/main/")
+        assert repository in REPOSITORIES, model["url"]
+        assert f"{HUB}{repository})" in note
+        assert model["directory"] == "flashhead"
+        assert model["name"].endswith(f"/{file}")
+        assert "/".join(model["name"].split("/")[1:]) in note
+    for node in nodes:
+        pack = "flashhead" if node["type"].startswith("FlashHead") else "comfy-core"
+        assert node["type"] == "MarkdownNote" or node["properties"]["cnr_id"] == pack
+    assert path.with_suffix(".jpg").stat().st_size <= LARGEST_THUMBNAIL
+
+
 @WORKFLOWS
 def test_it_opens_as_it_is(tab, path: Path):
     """Whatever models a reader has, the nodes, links and values in the file are right."""
@@ -131,6 +175,7 @@ def test_it_opens_as_it_is(tab, path: Path):
     tab.evaluate("(workflow) => app.loadGraphData(workflow)", workflow)
     tab.page.wait_for_timeout(500)
     assert tab.evaluate(FAULTS, workflow) == []
+    assert tab.evaluate(OVERLAPS) == []
     assert complaints(tab, MISSING_NODES) == []
     # The reader's own files, which this server has not, may be looked for.
     assert [error for error in tab.errors if "/api/view?" not in error] == []
@@ -154,14 +199,16 @@ def test_its_template_runs(tab, server, path: Path):
     assert tab.evaluate(DOUBTS) == []
     assert complaints(tab) == []
 
-    tab.evaluate(WATCH)
-    tab.page.get_by_test_id("queue-button").click()
-    tab.wait_until(
-        "() => window.ran.state !== 'waiting' || Object.keys(app.lastNodeErrors ?? {}).length",
-        seconds=RUN_SECONDS,
-    )
+    # What is out of sight is not drawn.
+    tab.evaluate("() => app.extensionManager.command.execute('Comfy.Canvas.FitView')")
+    tab.evaluate(LOOK)
+    tab.run()
     assert not tab.evaluate("() => app.lastNodeErrors")
     assert tab.evaluate("() => window.ran") == {"state": "success", "errors": []}
+    seen = tab.evaluate("() => window.seen")
+    for type_ in PREVIEWING & seen.keys():
+        assert seen[type_]["pictures"] > 0, f"{type_} showed no picture while it ran"
+        assert any("decode" in text for text in seen[type_]["texts"]), seen[type_]
     shown = wait_for_results(tab)
     assert shown, "the workflow has no output node"
     for node in shown:
