@@ -76,15 +76,13 @@ def offload_blocks(generator: Generator, home: torch.device | str = "cpu") -> Ge
     For LoRA training, whose own weights stay on the computing device; put the generator there
     first. What `embed_audio` reads of a block outside its forward pass stays there too.
     """
+    outside = tuple(f"cross_attn.{layer}." for layer in ("k", "v", "norm_k"))
     for block in generator.blocks:
-        attention = block.cross_attn
-        outside = {
-            id(weight)
-            for layer in (attention.k, attention.v, attention.norm_k)
-            for weight in layer.parameters()
-        }
-        for weight in block.parameters():
-            if not weight.requires_grad and id(weight) not in outside:
-                weight.data = weight.data.to(home)
+        for name, weight in list(block.named_parameters()):
+            if weight.requires_grad or name.startswith(outside):
+                continue
+            owner, _, leaf = name.rpartition(".")
+            moved = nn.Parameter(weight.detach().to(home), requires_grad=False)
+            setattr(block.get_submodule(owner), leaf, moved)
         block.__class__ = VisitingBlock
     return generator

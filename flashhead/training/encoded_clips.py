@@ -1,7 +1,7 @@
 """Clips as the generator sees them: latents and audio features, made once by the frozen networks.
 
-A clip's chunk n covers its frames n * new_frames to n * new_frames + 33, so that it shares its first
-`motion_frames` with the chunk before, as chunks of a stream do (DESIGN §1.5).
+A clip's chunk n covers its frames n * new_frames to n * new_frames + 33, so that it shares its
+first `motion_frames` with the chunk before, as chunks of a stream do (DESIGN §1.5).
 """
 
 from __future__ import annotations
