@@ -35,7 +35,7 @@ def draw(openness: float = 0.0, down: float = 0.0, right: float = 0.0, width: fl
     image = _paint(image, _ellipse(y, x, 4, 1.5), (0.75, 0.55, 0.45))
     mouth = (y + 10, x)
     image = _paint(image, _ellipse(*mouth, 2.5 + 5 * openness, 8 * width), (0.7, 0.3, 0.3))
-    if openness > 0.02:
+    if openness > 0.06:
         image = _paint(image, _ellipse(*mouth, 5 * openness, 6.5 * width), (0.12, 0.03, 0.04))
     return image
 
