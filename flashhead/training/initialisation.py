@@ -6,6 +6,7 @@ bytes. All randomness comes from the generator given; the global one is left alo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
@@ -47,7 +48,7 @@ def new_generator(config: GeneratorConfig, rng: torch.Generator) -> Generator:
     """Xavier-uniform projections, modulations of 1 / sqrt(dim), a head that starts at zero: the
     first velocity is 0 whatever the input."""
     generator = build(lambda: Generator(config)).to_empty(device="cpu")
-    _fill(generator, rng)
+    fill_weights(generator, rng)
     for block in generator.blocks:
         block.modulation.data.normal_(std=config.dim**-0.5, generator=rng)
     generator.head.modulation.data.normal_(std=config.dim**-0.5, generator=rng)
@@ -60,13 +61,14 @@ def new_generator(config: GeneratorConfig, rng: torch.Generator) -> Generator:
 def new_audio_encoder(config: AudioEncoderConfig, rng: torch.Generator) -> AudioEncoder:
     """Kaiming-normal convolutions, Xavier-uniform projections."""
     encoder = build(lambda: AudioEncoder(config)).to_empty(device="cpu")
-    _fill(encoder, rng)
+    fill_weights(encoder, rng)
     for layer in encoder.feature_extractor.conv_layers:
         nn.init.kaiming_normal_(layer.conv.weight, nonlinearity="relu", generator=rng)
     return encoder.train().requires_grad_(True)
 
 
-def _fill(network: nn.Module, rng: torch.Generator) -> None:
+def fill_weights(network: nn.Module, rng: torch.Generator) -> None:
+    """Zeros into biases, ones into norms, Xavier-uniform numbers into the rest."""
     for name, parameter in network.named_parameters():
         if name.endswith("bias"):
             parameter.data.zero_()
@@ -75,3 +77,10 @@ def _fill(network: nn.Module, rng: torch.Generator) -> None:
         else:
             flat = parameter.data.view(parameter.shape[0], -1)
             nn.init.xavier_uniform_(flat, generator=rng)
+
+
+def new_readout(make: Callable[[], Network], rng: torch.Generator) -> Network:
+    """A small auxiliary network with weights from `rng`, on the CPU."""
+    network = build(make).to_empty(device="cpu")
+    fill_weights(network, rng)
+    return network.train().requires_grad_(True)
