@@ -11,14 +11,14 @@ from torch import Tensor
 from .openness import MouthMeter
 from .regions import Regions
 from .signals import psnr
-from .tracking import luma, put_back, track_shift
+from .tracking import centre_of, luma, put_back, track_pose
 
 
 @dataclass(frozen=True)
 class FrameMeasures:
     """A value for each of T frames.
 
-    openness: of the mouth, in pixels. shift: (T, 2) of the head, down and right, in pixels.
+    openness: of the mouth, in pixels. pose: (T, 3) of the head, see `track_pose`.
     identity: PSNR in dB of the head's rigid part, put back in its place, against the portrait's.
     background: the same of the background. change: mean absolute difference to the frame before,
     in [0, 1]; the first frame's is NaN. flicker: the same in the background. brightness: mean in
@@ -26,7 +26,7 @@ class FrameMeasures:
     """
 
     openness: Tensor
-    shift: Tensor
+    pose: Tensor
     identity: Tensor
     background: Tensor
     change: Tensor
@@ -57,8 +57,8 @@ def measure_frames(
     before: Tensor | None = None
     for block in blocks:
         frames = block.detach().to("cpu", torch.float32)
-        shift = track_shift(frames, portrait, regions.rigid)
-        placed = put_back(frames, shift)
+        pose = track_pose(frames, portrait, regions.rigid)
+        placed = put_back(frames, pose, centre_of(regions.rigid))
         first = frames[:1] if before is None else before
         change = (frames - torch.cat([first, frames[:-1]])).abs().mean(3)
         moved, flicker = change.mean((1, 2)), _mean(change, regions.background)
@@ -70,7 +70,7 @@ def measure_frames(
         parts.append(
             FrameMeasures(
                 openness=meter.read(placed),
-                shift=shift,
+                pose=pose,
                 identity=psnr(_mean(error, regions.rigid)),
                 background=psnr(_mean(still, regions.background)),
                 change=moved,

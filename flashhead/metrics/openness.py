@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from .regions import Regions
-from .tracking import luma, put_back, track_shift
+from .tracking import centre_of, luma, put_back, track_pose
 
 MIDDLE = 0.3
 
@@ -51,9 +51,10 @@ class MouthMeter:
 
 
 def openness(
-    frames: Tensor, portrait: Tensor, regions: Regions, shift: Tensor | None = None
+    frames: Tensor, portrait: Tensor, regions: Regions, pose: Tensor | None = None
 ) -> Tensor:
-    """Mouth openness (T,) in pixels of frames (T, H, W, 3); `shift` None means to track it."""
-    if shift is None:
-        shift = track_shift(frames, portrait, regions.rigid)
-    return MouthMeter.of(portrait, regions).read(put_back(frames, shift))
+    """Mouth openness (T,) in pixels of frames (T, H, W, 3); `pose` None means to track it."""
+    if pose is None:
+        pose = track_pose(frames, portrait, regions.rigid)
+    placed = put_back(frames, pose, centre_of(regions.rigid))
+    return MouthMeter.of(portrait, regions).read(placed)

@@ -1,4 +1,7 @@
-"""Following a head that sways: its shift against the portrait, and frames put back in its place."""
+"""Following a head that sways: its pose against the portrait, and frames put back in its place.
+
+A pose is (right, down, roll): a shift in pixels and a turn in radians, clockwise, about a centre.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,23 @@ def luma(frames: Tensor) -> Tensor:
     return frames @ frames.new_tensor(LUMA)
 
 
-def track_shift(
-    frames: Tensor, portrait: Tensor, rigid: Tensor, reach: int = 8, refinements: int = 6
-) -> Tensor:
-    """How far the head has moved from its place in the portrait.
+def centre_of(rigid: Tensor) -> tuple[float, float]:
+    """The (row, column) that a head turns about: the middle of its rigid part (H, W)."""
+    rows, columns = (torch.arange(n, dtype=rigid.dtype) for n in rigid.shape)
+    total = rigid.sum()
+    return (
+        float((rigid.sum(1) * rows).sum() / total),
+        float((rigid.sum(0) * columns).sum() / total),
+    )
 
-    The shift is the one at which the portrait's rigid part differs least from the frame, in
-    squares: the best of whole pixels, then refined between pixels by Gauss-Newton steps.
+
+def track_pose(
+    frames: Tensor, portrait: Tensor, rigid: Tensor, reach: int = 8, refinements: int = 8
+) -> Tensor:
+    """How the head has moved from its place in the portrait.
+
+    The pose is the one at which the portrait's rigid part differs least from the frame, in
+    squares: the best shift of whole pixels, then refined with the roll by Gauss-Newton steps.
 
     Args:
         frames: (T, H, W, 3) in [0, 1].
@@ -29,23 +42,29 @@ def track_shift(
         reach: the farthest shift looked at, in pixels.
 
     Returns:
-        (T, 2): down and right, in pixels.
+        (T, 3): right and down in pixels, roll in radians, about `centre_of(rigid)`.
     """
     image, template = luma(frames), luma(portrait)
     shift = _whole_shift(image, template, rigid, reach)
-    slopes = torch.stack(torch.gradient(template)) * rigid.sqrt()
+    pose = torch.cat([shift, torch.zeros(len(shift), 1)], dim=1)
+    down, right = torch.gradient(template)
+    centre = centre_of(rigid)
+    rows, columns = (torch.arange(n) - c for n, c in zip(rigid.shape, centre, strict=True))
+    turn = down * columns[None, :] - right * rows[:, None]
+    slopes = torch.stack([right, down, turn]) * rigid.sqrt()
     curvature = torch.einsum("ihw,jhw->ij", slopes, slopes)
-    inverse = torch.linalg.inv(curvature + 1e-6 * curvature.trace() * torch.eye(2))
-    start = shift
+    inverse = torch.linalg.inv(curvature + torch.diag(1e-6 * curvature.diagonal() + 1e-9))
+    limit = torch.tensor([1.0, 1.0, 0.2])
+    low, high = pose - limit, pose + limit
     for _ in range(refinements):
-        error = (put_back(image[..., None], shift)[..., 0] - template) * rigid.sqrt()
+        error = (put_back(image[..., None], pose, centre)[..., 0] - template) * rigid.sqrt()
         step = torch.einsum("ihw,thw->ti", slopes, error) @ inverse
-        shift = torch.minimum(torch.maximum(shift - step, start - 1), start + 1)
-    return shift
+        pose = torch.minimum(torch.maximum(pose - step, low), high)
+    return pose
 
 
 def _whole_shift(image: Tensor, template: Tensor, rigid: Tensor, reach: int) -> Tensor:
-    """The best shift in whole pixels (T, 2), by correlation."""
+    """The best shift in whole pixels (T, 2), right and down, by correlation."""
     size = (template.shape[0] + 2 * reach, template.shape[1] + 2 * reach)
     span = torch.arange(-reach, reach + 1)
 
@@ -60,19 +79,22 @@ def _whole_shift(image: Tensor, template: Tensor, rigid: Tensor, reach: int) -> 
     image, template = image - centre, template - centre
     cost = correlate(image.square(), rigid) - 2 * correlate(image, rigid * template)
     best = cost.flatten(1).argmin(1)
-    return torch.stack([best // len(span), best % len(span)], dim=1).to(image) - reach
+    return torch.stack([best % len(span), best // len(span)], dim=1).to(image) - reach
 
 
-def put_back(frames: Tensor, shift: Tensor) -> Tensor:
-    """Frames (T, H, W, C) with the head moved back by `shift` (T, 2), between pixels linearly."""
+def put_back(frames: Tensor, pose: Tensor, centre: tuple[float, float]) -> Tensor:
+    """Frames (T, H, W, C) with the head moved back by its pose (T, 3), between pixels linearly.
+
+    centre: (row, column) that the head turned about.
+    """
     _, height, width, _ = frames.shape
-    rows = torch.arange(height) + shift[:, :1]
-    columns = torch.arange(width) + shift[:, 1:]
-    y = 2 * rows / (height - 1) - 1
-    x = 2 * columns / (width - 1) - 1
-    grid = torch.stack(
-        [x[:, None, :].expand(-1, height, -1), y[:, :, None].expand(-1, -1, width)], dim=3
-    )
+    right, down, roll = pose[:, :, None, None].unbind(1)
+    rows = (torch.arange(height) - centre[0])[None, :, None]
+    columns = (torch.arange(width) - centre[1])[None, None, :]
+    # Where a pixel of the portrait has gone; rows count downwards, so this turns clockwise.
+    y = centre[0] + down + rows * roll.cos() + columns * roll.sin()
+    x = centre[1] + right + columns * roll.cos() - rows * roll.sin()
+    grid = torch.stack([2 * x / (width - 1) - 1, 2 * y / (height - 1) - 1], dim=3)
     moved = functional.grid_sample(
         frames.movedim(3, 1), grid.to(frames), padding_mode="border", align_corners=True
     )

@@ -97,6 +97,7 @@ def encode_clip(
     speech: Tensor,
     face: Tensor,
     mouth: Tensor,
+    context: Tensor | None = None,
     cache_seconds: float = CACHE_SECONDS,
 ) -> EncodedClip:
     """Encode all whole chunks of a clip.
@@ -107,11 +108,18 @@ def encode_clip(
         speech: (N,) at 16 kHz, in time with the frames.
         face: (F, H, W) in [0, 1], the region that the face loss weighs.
         mouth: (F, 2), openness and width in [0, 1].
+        context: speech before the first frame, whole frames of it (a multiple of 640 samples).
         cache_seconds: the audio cache; a chunk's own 33 / 25 s means training without one.
 
     Raises:
-        ValueError: fewer frames than a chunk has.
+        ValueError: fewer frames than a chunk has, or a context of a fraction of a frame.
     """
+    before = 0
+    if context is not None:
+        before, rest = divmod(len(context), SAMPLES_PER_FRAME)
+        if rest:
+            raise ValueError(f"A context of {len(context)} samples is no whole number of frames.")
+        speech = torch.cat([context, speech])
     if len(frames) < geometry.frames:
         raise ValueError(
             f"A clip of {len(frames)} frames is too short; a chunk has {geometry.frames}."
@@ -127,7 +135,7 @@ def encode_clip(
     still = portrait[None, :, None]
     colors = color_target(still)
     heard = torch.stack(
-        [heard_samples(speech, start + geometry.frames, cache_seconds) for start in starts]
+        [heard_samples(speech, before + start + geometry.frames, cache_seconds) for start in starts]
     )
     total = heard.shape[1] // SAMPLES_PER_FRAME
     features = encoder.encode(heard, total)
