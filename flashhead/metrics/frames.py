@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from .openness import MouthMeter
+from .openness import INSIDE, Color, MouthMeter
 from .regions import Regions
 from .signals import psnr
 from .tracking import centre_of, luma, put_back, track_pose
@@ -44,13 +44,17 @@ def _mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def measure_frames(
-    blocks: Iterable[Tensor], portrait: Tensor, regions: Regions, *, inside: float | None = None
+    blocks: Iterable[Tensor],
+    portrait: Tensor,
+    regions: Regions,
+    *,
+    inside: tuple[Color, ...] = INSIDE,
 ) -> FrameMeasures:
     """Measure a video given in blocks of frames (n, H, W, 3) in [0, 1]; memory is one block's.
 
     Args:
         portrait: (H, W, 3) in [0, 1], mouth closed.
-        inside: brightness of the mouth's inside, if it is known.
+        inside: sRGB colours of the mouth's inside in [0, 1].
     """
     meter = MouthMeter.of(portrait, regions, inside)
     parts: list[FrameMeasures] = []

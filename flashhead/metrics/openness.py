@@ -1,53 +1,71 @@
 """How far a mouth is open, measured in the pixels, in the face's own frame.
 
-The inside of an open mouth is dark. In the middle columns of the mouth region the dark pixels are
-counted, so the result is a height: how wide the mouth is does not enter.
+In the middle columns of the mouth region the pixels are counted that have a colour of a mouth's
+inside, so the result is a height: how wide the mouth is does not enter.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from .regions import Regions
-from .tracking import centre_of, luma, put_back, track_pose
+from .tracking import centre_of, put_back, track_pose
 
+Color = tuple[float, float, float]
+
+INSIDE: tuple[Color, ...] = ((0.22, 0.05, 0.07),)
+"""The dark of it. Teeth and tongue come and go with the vowel, so counting them is less linear."""
 MIDDLE = 0.3
+LEAST = 0.15
 
 
 @dataclass(frozen=True)
 class MouthMeter:
-    """What counts as dark in one portrait's mouth.
+    """What counts as a mouth's inside in one portrait.
 
-    box: top, bottom, left, right of the columns that are read. dark: brightness in [0, 1] at which
-    a pixel counts half; softness: from there to counting fully or not at all.
+    box: top, bottom, left, right of the pixels that are read. inside: (colours, 3) sRGB in [0, 1].
+    limits: (colours,), the distance in RGB from each at which a pixel does not count any more; up
+    to there its share falls linearly, as that of a pixel at an edge does.
     """
 
     box: tuple[int, int, int, int]
-    dark: float
-    softness: float
+    inside: Tensor
+    limits: Tensor
 
     @classmethod
-    def of(cls, portrait: Tensor, regions: Regions, inside: float | None = None) -> MouthMeter:
+    def of(
+        cls, portrait: Tensor, regions: Regions, inside: tuple[Color, ...] = INSIDE
+    ) -> MouthMeter:
         """For a portrait (H, W, 3) in [0, 1] with a closed mouth.
 
-        The limit lies half-way between the darkest part of the closed mouth (its lip line, the 2nd
-        percentile) and the mouth's `inside`, by default 0.4 of that.
+        Each limit is the distance of what comes nearest to a colour in the closed mouth's
+        surroundings (2nd percentile), such as lips or a beard. A colour that they have themselves
+        is left out, but never all of them.
         """
         top, bottom, left, right = regions.mouth_box
-        closed = luma(portrait)[top:bottom, left:right].flatten()
-        lips = float(closed.quantile(0.02))
-        inside = 0.4 * lips if inside is None else inside
         trim = round((right - left) * (1 - MIDDLE) / 2)
-        return cls((top, bottom, left + trim, right - trim), (lips + inside) / 2, (lips - inside))
+        box = (top, bottom, left + trim, right - trim)
+        colors = portrait.new_tensor(inside)
+        distances = _distances(portrait[None], box, colors).flatten(0, 2)
+        limits = distances.quantile(0.02, dim=0)
+        kept = (limits > LEAST) | (limits == limits.max())
+        return cls(box, colors[kept], limits[kept].clamp_min(1e-6))
 
     def read(self, frames: Tensor) -> Tensor:
-        """Height of the dark (T,) in pixels, of frames (T, H, W, 3) with the head in its place."""
-        top, bottom, left, right = self.box
-        brightness = luma(frames[:, top:bottom, left:right])
-        share = ((self.dark - brightness) / self.softness + 0.5).clamp(0, 1)
+        """Height of the inside (T,) in pixels, of frames (T, H, W, 3) with the head in place."""
+        distances = _distances(frames, self.box, self.inside) / self.limits
+        share = (1 - distances.amin(3)).clamp(0, 1)
         return share.sum(1).mean(1)
+
+
+def _distances(frames: Tensor, box: tuple[int, int, int, int], colors: Tensor) -> Tensor:
+    """Of each pixel in the box from each colour, (T, rows, columns, colours)."""
+    top, bottom, left, right = box
+    pixels = frames[:, top:bottom, left:right, None]
+    return torch.linalg.vector_norm(pixels - colors, dim=4)
 
 
 def openness(

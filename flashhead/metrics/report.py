@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..config import FPS
 from .frames import FrameMeasures, measure_frames
+from .openness import INSIDE, Color
 from .pictures import contact_sheet, curves, stack
 from .regions import Regions
 from .summary import Summary, summarize
@@ -96,7 +97,7 @@ def evaluate(
     frames: int,
     truth: Tensor | None = None,
     starts: Sequence[int] | None = None,
-    inside: float | None = None,
+    inside: tuple[Color, ...] = INSIDE,
     name: str = "video",
 ) -> Report:
     """Measure a video once, block by block, in the memory of one block.
@@ -108,7 +109,7 @@ def evaluate(
         frames: how many there will be, about: the contact sheet's are chosen by it.
         truth: openness (T,) in [0, 1] that the audio asks for.
         starts: first frames of the chunks; None means that every block is one.
-        inside: brightness of the mouth's inside in [0, 1], if it is known.
+        inside: sRGB colours of the mouth's inside in [0, 1].
         name: of the report's files.
     """
     keeper = _Keeper({int(f) for f in torch.linspace(0, max(0, frames - 1), SHEET_FRAMES)})

@@ -28,7 +28,7 @@ def centre_of(rigid: Tensor) -> tuple[float, float]:
 
 
 def track_pose(
-    frames: Tensor, portrait: Tensor, rigid: Tensor, reach: int = 8, refinements: int = 8
+    frames: Tensor, portrait: Tensor, rigid: Tensor, reach: int = 8, refinements: int = 6
 ) -> Tensor:
     """How the head has moved from its place in the portrait.
 

@@ -108,7 +108,7 @@ def test_openness_is_in_pixels_and_zero_when_shut():
     steps = torch.tensor([0.0, 0.25, 0.5, 1.0])
     read = openness(video(steps, moving=False), PORTRAIT, regions())
     assert read[0] < 0.1
-    assert read.tolist() == pytest.approx([0, 2.5, 5, 10], abs=1.2)
+    assert read.tolist() == pytest.approx([0, 2.5, 5, 10], rel=0.25)
 
 
 def test_openness_does_not_see_the_width():
