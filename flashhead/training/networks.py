@@ -14,9 +14,9 @@ from ..components import open_audio_encoder, open_generator, open_vae
 from ..config import AudioEncoderConfig, ChunkGeometry, GeneratorConfig
 from ..errors import CheckpointError
 from ..generator import Generator
-from ..layout import AUDIO_ENCODER, GENERATOR_FOLDERS, VAE_FOLDERS
+from ..layout import AUDIO_ENCODER, VAE_FOLDERS
 from ..vae import VAE
-from .initialisation import frozen, trainable
+from .initialisation import trainable
 
 
 @dataclass(frozen=True)
@@ -119,9 +119,6 @@ def open_surroundings(
     return Surroundings(vae, encoder, variant)
 
 
-def open_trainable(
-    root: str | Path, variant: str, device: torch.device | str = "cpu", *, learn: bool = True
-) -> Generator:
-    """The generator of a checkpoint folder, as a float32 copy on a device."""
-    generator = open_generator(Path(root) / GENERATOR_FOLDERS[variant]).load()
-    return (trainable if learn else frozen)(generator, device)
+def open_trainable(path: str | Path, device: torch.device | str = "cpu") -> Generator:
+    """The generator of a Model_* folder or weight file, as a float32 copy that wants gradients."""
+    return trainable(open_generator(Path(path)).load(), device)
