@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,6 +17,7 @@ import torch
 from ..errors import FlashHeadError
 from ..generator import Generator
 from .activation_memory import checkpoint_blocks
+from .loop import LoopSettings, Stage, train
 from .lora import add_lora
 from .settings_files import read_settings
 
@@ -36,6 +41,7 @@ def stage_parser(name: str, description: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--updates", type=int, help="how many in all; default: the settings'")
     parser.add_argument("--minutes", type=float, help="stop after so long, to be resumed")
+    parser.add_argument("--report", type=int, default=50, help="updates between lines of the log")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, help="of the processor")
     return parser
@@ -54,6 +60,39 @@ def stage_settings(cls: type[Settings], arguments: argparse.Namespace, file: str
     if arguments.updates is not None:
         changes["updates"] = str(arguments.updates)
     return read_settings(cls, arguments.config or CONFIGS / file, changes)
+
+
+@contextmanager
+def stop_signal(minutes: float | None) -> Iterator[Callable[[], bool]]:
+    """Whether a run should stop: after some minutes, an interrupt or a SIGTERM."""
+    asked = []
+    end = time.monotonic() + 60 * minutes if minutes else float("inf")
+    before = {
+        number: signal.signal(number, lambda *_: asked.append(1))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield lambda: bool(asked) or time.monotonic() > end
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def run_stage(
+    stage: Stage, arguments: argparse.Namespace, *, updates: int, seed: int, save_every: int = 200
+) -> None:
+    """Drive a stage in the arguments' folder; each line of the log goes to stdout too."""
+    settings = LoopSettings(
+        steps=updates, report_every=arguments.report, save_every=save_every, seed=seed
+    )
+    with stop_signal(arguments.minutes) as should_stop:
+        train(
+            stage,
+            arguments.work,
+            settings,
+            on_report=lambda line: print(json.dumps(line), flush=True),
+            should_stop=should_stop,
+        )
 
 
 def add_adaptation(parser: argparse.ArgumentParser) -> None:

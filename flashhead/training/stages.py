@@ -7,8 +7,8 @@ stopped and resumed by its `state_dict`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -32,6 +32,16 @@ from .initialisation import frozen, new_readout, trainable
 from .mouth_head import MouthHead, mouth_losses
 from .rollout import MotionPath
 from .updates import Losses, Updater, UpdateSettings, mixed_precision
+
+AnySettings = TypeVar("AnySettings", "AudioSettings", "FlowSettings", "StudentSettings")
+
+
+def planned(settings: AnySettings, updates: int) -> AnySettings:
+    """The settings with learning rates that end with the run's last update."""
+    if isinstance(settings, StudentSettings):
+        fake = replace(settings.fake, updates=updates * settings.fake_updates)
+        return replace(settings, student=replace(settings.student, updates=updates), fake=fake)
+    return replace(settings, update=replace(settings.update, updates=updates))
 
 
 def _device(network: torch.nn.Module) -> torch.device:

@@ -14,9 +14,8 @@ from .clip_cache import ClipCache
 from .export import export_audio_encoder
 from .initialisation import new_audio_encoder
 from .networks import AudioSizes
-from .stage_options import run_main, stage_parser, stage_settings
-from .stage_runs import run_stage
-from .stages import AudioSettings, AudioStage
+from .stage_options import run_main, run_stage, stage_parser, stage_settings
+from .stages import AudioSettings, AudioStage, planned
 
 
 @dataclass(frozen=True)
@@ -50,14 +49,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     clips = read_speech(ClipCache(arguments.clips))
     rng = torch.Generator().manual_seed(run.seed)
     encoder = new_audio_encoder(run.encoder.config(), rng).to(arguments.device)
-    stage = AudioStage(encoder, clips, run.stage)
-    run_stage(
-        stage,
-        arguments.work,
-        updates=run.updates,
-        seed=run.seed,
-        seconds=arguments.minutes and 60 * arguments.minutes,
-    )
+    stage = AudioStage(encoder, clips, planned(run.stage, run.updates))
+    run_stage(stage, arguments, updates=run.updates, seed=run.seed)
     stage.updater.use_averaged()
     export_audio_encoder(encoder, arguments.output)
 

@@ -12,9 +12,15 @@ from .export import export_generator
 from .lora import save_lora
 from .networks import open_surroundings, open_trainable
 from .rollout import MotionPath
-from .stage_options import adaptation, add_adaptation, run_main, stage_parser, stage_settings
-from .stage_runs import run_stage
-from .stages import DistillationStage, StudentSettings
+from .stage_options import (
+    adaptation,
+    add_adaptation,
+    run_main,
+    run_stage,
+    stage_parser,
+    stage_settings,
+)
+from .stages import DistillationStage, StudentSettings, planned
 
 
 @dataclass(frozen=True)
@@ -45,17 +51,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         generator,
         ClipLibrary.load(arguments.encoded),
         path,
-        run.stage,
+        planned(run.stage, run.updates),
         adaptation(arguments, run.seed),
     )
-    run_stage(
-        stage,
-        arguments.work,
-        updates=run.updates,
-        seed=run.seed,
-        seconds=arguments.minutes and 60 * arguments.minutes,
-        log_every=10,
-    )
+    run_stage(stage, arguments, updates=run.updates, seed=run.seed)
     stage.student_updater.use_averaged()
     if arguments.lora:
         save_lora(stage.student, arguments.output)

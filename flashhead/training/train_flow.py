@@ -13,9 +13,15 @@ from .export import export_generator
 from .initialisation import new_generator
 from .lora import save_lora
 from .networks import GeneratorSizes, open_surroundings, open_trainable
-from .stage_options import adaptation, add_adaptation, run_main, stage_parser, stage_settings
-from .stage_runs import run_stage
-from .stages import FlowSettings, FlowStage
+from .stage_options import (
+    adaptation,
+    add_adaptation,
+    run_main,
+    run_stage,
+    stage_parser,
+    stage_settings,
+)
+from .stages import FlowSettings, FlowStage, planned
 
 
 @dataclass(frozen=True)
@@ -46,14 +52,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         config = run.generator.config(around.vae, around.audio_encoder)
         generator = new_generator(config, rng).to(arguments.device)
     adaptation(arguments, run.seed)(generator)
-    stage = FlowStage(generator, ClipLibrary.load(arguments.encoded), run.stage)
-    run_stage(
-        stage,
-        arguments.work,
-        updates=run.updates,
-        seed=run.seed,
-        seconds=arguments.minutes and 60 * arguments.minutes,
+    stage = FlowStage(
+        generator, ClipLibrary.load(arguments.encoded), planned(run.stage, run.updates)
     )
+    run_stage(stage, arguments, updates=run.updates, seed=run.seed)
     stage.updater.use_averaged()
     if arguments.lora:
         save_lora(generator, arguments.output)

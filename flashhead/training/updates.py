@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from .loop import Schedule
 
 Losses = dict[str, Tensor]
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -18,16 +20,17 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 class UpdateSettings:
     """How a network learns.
 
-    warmup: updates over which the rate rises to `learning_rate`. decay: of the weights (AdamW).
-    clip: largest norm of the gradient. average: decay of the averaged weights per update, 0 for
-    none. accumulate: batches to an update. precision: of activations and matrix products; weights
-    and optimizer stay in float32.
+    schedule: of the rate, over `updates` in all; 0 is a constant rate after the warm-up. decay: of
+    the weights (AdamW). clip: largest norm of the gradient. average: decay of the averaged weights
+    per update, 0 for none. accumulate: batches to an update. precision: of activations and matrix
+    products; weights and optimizer stay in float32.
     """
 
     learning_rate: float = 2e-4
     betas: tuple[float, float] = (0.9, 0.95)
     decay: float = 0.01
-    warmup: int = 100
+    schedule: Schedule = field(default_factory=Schedule)
+    updates: int = 0
     clip: float = 1.0
     average: float = 0.999
     accumulate: int = 1
@@ -93,14 +96,22 @@ class Updater:
         if not bool(norm.isfinite()):
             self.optimizer.zero_grad()
             raise FloatingPointError(f"The gradient became {float(norm)} at update {self.count}.")
+        rate = self._rate()
         self.count += 1
-        rate = self.settings.learning_rate * min(1.0, self.count / max(1, self.settings.warmup))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
         self.optimizer.zero_grad()
         self._average()
         return {**{k: float(v) for k, v in totals.items()}, "gradient": float(norm), "rate": rate}
+
+    def _rate(self) -> float:
+        settings = self.settings
+        if settings.updates:
+            share = settings.schedule.share(self.count, settings.updates)
+        else:
+            share = min(1.0, (self.count + 1) / (settings.schedule.warmup + 1))
+        return settings.learning_rate * share
 
     @torch.no_grad()
     def _average(self) -> None:

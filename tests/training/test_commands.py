@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 
 import pytest
 import torch
@@ -12,8 +13,8 @@ from flashhead.training import encode_clips, train_audio, train_distillation, tr
 from flashhead.training.clip_cache import write_clips
 from flashhead.training.drawn_clips import draw_clip
 from flashhead.training.identities import REPERTOIRE
-from flashhead.training.stage_options import CONFIGS, stage_parser, stage_settings
-from flashhead.training.stage_runs import run_stage
+from flashhead.training.stage_options import CONFIGS, stage_parser, stage_settings, stop_signal
+from flashhead.training.stages import FlowSettings, StudentSettings, planned
 
 from .conftest import FIXTURES
 from .small import rng
@@ -67,7 +68,7 @@ def test_both_stages_make_a_checkpoint_that_talks(data, tmp_path):
         ]
     )
     line = json.loads((tmp_path / "work2" / "log.jsonl").read_text())
-    assert line["update"] == 1 and {"dmd", "regression", "fake", "seconds"} <= set(line)
+    assert line["step"] == 1 and {"dmd", "regression", "fake", "seconds"} <= set(line)
     bundle = flashhead.load_bundle(data / "checkpoint")
     portrait = torch.rand(64, 64, 3, generator=rng())
     chunk = next(flashhead.generate(bundle, portrait, torch.randn(16000), 16000, size=(64, 64)))
@@ -98,58 +99,19 @@ def test_the_audio_encoder_is_pre_trained(data, tmp_path):
     assert (tmp_path / "root" / "wav2vec2-base-960h" / "model.safetensors").is_file()
 
 
-class Counting:
-    """A stage whose state is one number, which it draws from the random generator."""
-
-    def __init__(self):
-        self.total = 0.0
-
-    def step(self, random):
-        drawn = float(torch.rand((), generator=random, dtype=torch.float64))
-        self.total += drawn
-        return {"drawn": drawn}
-
-    def state_dict(self):
-        return {"total": self.total}
-
-    def load_state_dict(self, state):
-        self.total = state["total"]
+def test_a_run_is_stopped_by_a_signal_or_by_time():
+    with stop_signal(None) as should_stop:
+        assert not should_stop()
+        signal.raise_signal(signal.SIGTERM)
+        assert should_stop()
+    with stop_signal(1e-9) as should_stop:
+        assert should_stop()
 
 
-def test_a_run_goes_on_where_it_stopped(tmp_path):
-    whole = Counting()
-    run_stage(whole, tmp_path / "whole", updates=7, seed=3, log_every=2)
-    for updates in (3, 3, 7):
-        parts = Counting()
-        assert run_stage(parts, tmp_path / "parts", updates=updates, seed=3) == updates
-    assert parts.total == whole.total
-    lines = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").open()]
-    assert [line["update"] for line in lines] == [2, 4, 6, 7]
-    assert sum(line["drawn"] * n for line, n in zip(lines, (2, 2, 2, 1), strict=True)) == (
-        pytest.approx(whole.total)
-    )
-
-
-def test_a_run_that_breaks_is_saved(tmp_path):
-    class Breaking(Counting):
-        def step(self, random):
-            if self.total > 1:
-                raise KeyboardInterrupt
-            return super().step(random)
-
-    with pytest.raises(KeyboardInterrupt):
-        run_stage(Breaking(), tmp_path, updates=100, seed=3)
-    resumed = Counting()
-    run_stage(resumed, tmp_path, updates=0, seed=3)
-    assert resumed.total > 1 and not list(tmp_path.glob("*.partial"))
-
-
-def test_a_run_stops_in_time(tmp_path):
-    times = iter(range(1000))
-    done = run_stage(
-        Counting(), tmp_path, updates=500, seed=3, seconds=20, clock=lambda: next(times)
-    )
-    assert 0 < done < 20
+def test_learning_rates_end_with_the_run():
+    assert planned(FlowSettings(), 7).update.updates == 7
+    student = planned(StudentSettings(fake_updates=5), 7)
+    assert (student.student.updates, student.fake.updates) == (7, 35)
 
 
 def test_the_settings_that_ship_are_valid():

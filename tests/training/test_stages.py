@@ -13,6 +13,7 @@ from flashhead.training.clip_library import ClipLibrary
 from flashhead.training.distillation import DistillationSettings
 from flashhead.training.encoded_clips import EncodedClip
 from flashhead.training.flow_matching import FlowDraws
+from flashhead.training.loop import Schedule
 from flashhead.training.lora import add_lora
 from flashhead.training.rollout import MotionPath
 from flashhead.training.stages import (
@@ -27,7 +28,7 @@ from flashhead.training.updates import Updater, UpdateSettings, mixed_precision
 
 from .small import CONFIG, audio_encoder, generator, rng
 
-FAST = UpdateSettings(learning_rate=3e-3, warmup=1, average=0.9)
+FAST = UpdateSettings(learning_rate=3e-3, schedule=Schedule(warmup=0), average=0.9)
 
 
 def encoded(chunks: int = 3, seed: int = 0) -> EncodedClip:
@@ -212,7 +213,10 @@ def test_accumulated_batches_are_one_update():
 
 def test_the_rate_warms_up_and_weights_are_averaged():
     layer = linear()
-    updater = Updater(UpdateSettings(learning_rate=0.1, warmup=4, decay=0.0, average=0.5), layer)
+    schedule = Schedule(warmup=3)
+    updater = Updater(
+        UpdateSettings(learning_rate=0.1, schedule=schedule, decay=0.0, average=0.5), layer
+    )
     rates, means = [], [1.0]
     for _ in range(5):
         rates.append(updater.update(lambda: {"loss": layer.weight.sum()})["rate"])
@@ -221,6 +225,15 @@ def test_the_rate_warms_up_and_weights_are_averaged():
     assert rates == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1])
     updater.use_averaged()
     assert layer.weight.item() == pytest.approx(means[-1], abs=1e-6)
+
+
+def test_the_rate_follows_its_schedule():
+    schedule = Schedule(warmup=1, end=0.1)
+    layer = linear()
+    updater = Updater(UpdateSettings(learning_rate=2.0, schedule=schedule, updates=4), layer)
+    rates = [updater.update(lambda: {"loss": layer.weight.sum()})["rate"] for _ in range(4)]
+    assert rates == pytest.approx([2 * schedule.share(step, 4) for step in range(4)])
+    assert rates[0] < rates[1] > rates[2] > rates[3]
 
 
 def test_a_gradient_that_is_not_finite_stops_before_it_does_harm():
