@@ -79,17 +79,27 @@ def stop_signal(minutes: float | None) -> Iterator[Callable[[], bool]]:
 
 
 def run_stage(
-    stage: Stage, arguments: argparse.Namespace, *, updates: int, seed: int, save_every: int = 200
+    stage: Stage,
+    arguments: argparse.Namespace,
+    *,
+    updates: int,
+    seed: int,
+    measure: Callable[[], dict[str, float]] | None = None,
 ) -> None:
     """Drive a stage in the arguments' folder; each line of the log goes to stdout too."""
     settings = LoopSettings(
-        steps=updates, report_every=arguments.report, save_every=save_every, seed=seed
+        steps=updates,
+        report_every=arguments.report,
+        save_every=4 * arguments.report,
+        measure_every=10 * arguments.report,
+        seed=seed,
     )
     with stop_signal(arguments.minutes) as should_stop:
         train(
             stage,
             arguments.work,
             settings,
+            measure=measure,
             on_report=lambda line: print(json.dumps(line), flush=True),
             should_stop=should_stop,
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..config import ChunkGeometry
 from .clip_library import ClipLibrary
+from .distillation_stage import DistillationStage, StudentSettings
 from .export import export_generator
 from .lora import save_lora
 from .networks import open_surroundings, open_trainable
@@ -20,7 +21,6 @@ from .stage_options import (
     stage_parser,
     stage_settings,
 )
-from .stages import DistillationStage, StudentSettings, planned
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         generator,
         ClipLibrary.load(arguments.encoded),
         path,
-        planned(run.stage, run.updates),
+        run.stage.planned(run.updates),
         adaptation(arguments, run.seed),
     )
     run_stage(stage, arguments, updates=run.updates, seed=run.seed)

@@ -10,6 +10,7 @@ import torch
 
 from .clip_library import ClipLibrary
 from .export import export_generator
+from .flow_stage import FlowSettings, FlowStage
 from .initialisation import new_generator
 from .lora import save_lora
 from .networks import GeneratorSizes, open_surroundings, open_trainable
@@ -21,7 +22,6 @@ from .stage_options import (
     stage_parser,
     stage_settings,
 )
-from .stages import FlowSettings, FlowStage, planned
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         generator = new_generator(config, rng).to(arguments.device)
     adaptation(arguments, run.seed)(generator)
     stage = FlowStage(
-        generator, ClipLibrary.load(arguments.encoded), planned(run.stage, run.updates)
+        generator, ClipLibrary.load(arguments.encoded), run.stage.planned(run.updates)
     )
     run_stage(stage, arguments, updates=run.updates, seed=run.seed)
     stage.updater.use_averaged()

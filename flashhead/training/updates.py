@@ -49,6 +49,11 @@ def mixed_precision(device: torch.device | str, precision: str) -> AbstractConte
     return torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32)
 
 
+def device_of(network: nn.Module) -> torch.device:
+    """Where a network's weights are."""
+    return next(network.parameters()).device
+
+
 class Updater:
     """Updates the parameters of some modules that want gradients, and averages them.
 

@@ -11,10 +11,13 @@ import flashhead
 from flashhead.errors import FlashHeadError
 from flashhead.training import encode_clips, train_audio, train_distillation, train_flow
 from flashhead.training.clip_cache import write_clips
+from flashhead.training.distillation_stage import StudentSettings
 from flashhead.training.drawn_clips import draw_clip
+from flashhead.training.flow_stage import FlowSettings
 from flashhead.training.identities import REPERTOIRE
+from flashhead.training.speech import SpeechTrack
+from flashhead.training.speech_set import SpeechSetSettings, make_speech_set
 from flashhead.training.stage_options import CONFIGS, stage_parser, stage_settings, stop_signal
-from flashhead.training.stages import FlowSettings, StudentSettings, planned
 
 from .conftest import FIXTURES
 from .small import rng
@@ -88,15 +91,44 @@ def test_fine_tuning_writes_a_lora(data, tmp_path):
     assert any(bool(keys[key].any()) for key in keys if ".lora_B." in key)
 
 
-def test_the_audio_encoder_is_pre_trained(data, tmp_path):
+def test_the_audio_encoder_is_pre_trained(tmp_path):
+    """On speech that is there already: making it needs espeak-ng's library."""
+    work = tmp_path / "work"
+
+    def tone(frames, draw, settings):
+        mouth = torch.rand(frames, generator=draw)
+        return SpeechTrack(mouth.repeat_interleave(640), mouth, mouth)
+
+    for name in ("speech", "held-out"):
+        make_speech_set(SpeechSetSettings(2, 2.0), work / f"{name}.safetensors", tone)
     small = settings(
         *(f"encoder.{name}=16" for name in ("conv_dim", "hidden_size", "intermediate_size")),
         "encoder.num_hidden_layers=2",
         "stage.batch=1",
     )
-    arguments = f"--clips {data}/clips --work {tmp_path}/work --output {tmp_path}/root".split()
-    train_audio.main([*arguments, "--updates", "1", *small])
+    arguments = f"--work {work} --output {tmp_path}/root --report 1 --updates 10".split()
+    train_audio.main([*arguments, *small])
     assert (tmp_path / "root" / "wav2vec2-base-960h" / "model.safetensors").is_file()
+    lines = [json.loads(line) for line in (work / "log.jsonl").open()]
+    measured = [line["measured"] for line in lines if "measured" in line]
+    assert [set(m) for m in measured] == [{"openness", "width"}]
+
+
+def test_speech_is_made_once(tmp_path):
+    def spoken(frames, draw, settings):
+        made.append(settings.held_out)
+        mouth = torch.rand(frames, generator=draw)
+        return SpeechTrack(mouth.repeat_interleave(640), mouth, 1 - mouth)
+
+    made: list[bool] = []
+    kept = SpeechSetSettings(tracks=3, seconds=1.0, held_out=True)
+    first = make_speech_set(kept, tmp_path / "s.safetensors", spoken)
+    again = make_speech_set(kept, tmp_path / "s.safetensors", spoken)
+    assert made == [True] * 3 and len(first) == 3
+    for (speech, mouth), (other, _) in zip(first, again, strict=True):
+        assert torch.equal(speech, other) and mouth.shape == (25, 2)
+        torch.testing.assert_close(speech[::640], mouth[:, 0])
+        torch.testing.assert_close(mouth.sum(1), torch.ones(25), atol=1e-3, rtol=0)
 
 
 def test_a_run_is_stopped_by_a_signal_or_by_time():
@@ -109,8 +141,8 @@ def test_a_run_is_stopped_by_a_signal_or_by_time():
 
 
 def test_learning_rates_end_with_the_run():
-    assert planned(FlowSettings(), 7).update.updates == 7
-    student = planned(StudentSettings(fake_updates=5), 7)
+    assert FlowSettings().planned(7).update.updates == 7
+    student = StudentSettings(fake_updates=5).planned(7)
     assert (student.student.updates, student.fake.updates) == (7, 35)
 
 

@@ -9,21 +9,16 @@ from torch import nn
 
 from flashhead.config import CHUNK_FRAMES, ChunkGeometry
 from flashhead.errors import FlashHeadError
+from flashhead.training.audio_stage import AudioSettings, AudioStage
 from flashhead.training.clip_library import ClipLibrary
 from flashhead.training.distillation import DistillationSettings
+from flashhead.training.distillation_stage import DistillationStage, StudentSettings
 from flashhead.training.encoded_clips import EncodedClip
 from flashhead.training.flow_matching import FlowDraws
+from flashhead.training.flow_stage import FlowSettings, FlowStage
 from flashhead.training.loop import Schedule
 from flashhead.training.lora import add_lora
 from flashhead.training.rollout import MotionPath
-from flashhead.training.stages import (
-    AudioSettings,
-    AudioStage,
-    DistillationStage,
-    FlowSettings,
-    FlowStage,
-    StudentSettings,
-)
 from flashhead.training.updates import Updater, UpdateSettings, mixed_precision
 
 from .small import CONFIG, audio_encoder, generator, rng
