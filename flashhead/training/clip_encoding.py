@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..audio_context import CACHE_SECONDS
 from ..audio_encoder import AudioEncoder
-from ..config import ChunkGeometry
+from ..config import SAMPLES_PER_FRAME, ChunkGeometry
 from ..vae import VAE
 from .clips import Clip
 from .encoded_clips import EncodedClip, encode_clip
@@ -69,17 +69,28 @@ def encode_clips(
     folder: str | Path,
     *,
     cache_seconds: float = CACHE_SECONDS,
+    offsets: int = 1,
 ) -> Iterator[Path]:
-    """Encode clips into a folder, one safetensors file each in float16, by their numbers.
+    """Encode clips into a folder, in safetensors files in float16 named NUMBER-OFFSET.
 
-    A clip whose file is there already is not even looked at, so an interrupted run goes on.
-    Yields each file as it is done.
+    A clip whose file is there already is not even looked at, so an interrupted run goes on. With
+    more `offsets` than one each clip is encoded again from frames that lie evenly between those at
+    which its chunks begin. Yields each file as it is done.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(len(clips)):
-        path = folder / f"{index:06d}.safetensors"
-        if not path.exists():
-            made = encode(vae, encoder, geometry, clips[index], cache_seconds=cache_seconds)
-            made.half().save(path)
-        yield path
+        for offset in range(offsets):
+            path = folder / f"{index:06d}-{offset}.safetensors"
+            if not path.exists():
+                start = offset * geometry.new_frames // offsets
+                clip = later(clips[index], start) if start else clips[index]
+                made = encode(vae, encoder, geometry, clip, cache_seconds=cache_seconds)
+                made.half().save(path)
+            yield path
+
+
+def later(clip: Clip, start: int) -> Clip:
+    """The clip from frame `start` on; what was heard before is kept as its context."""
+    before = 0 if clip.context is None else len(clip.context)
+    return clip.cut(start, clip.frames - start, before + start * SAMPLES_PER_FRAME)

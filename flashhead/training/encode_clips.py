@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from ..audio_context import CACHE_SECONDS
 from .clip_cache import ClipCache
 from .clip_encoding import encode_clips
@@ -23,6 +25,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder of encoded clips")
     parser.add_argument("--variant", choices=("lite", "pro"), help="if the checkpoint has both")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, help="of the processor")
+    parser.add_argument(
+        "--offsets", type=int, default=1, help="encodings of each clip, from different frames"
+    )
     parser.add_argument(
         "--cache-seconds",
         type=float,
@@ -30,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="of audio heard; 1.32, a chunk's own, is training without the cache",
     )
     arguments = parser.parse_args(argv)
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
     around = open_surroundings(arguments.checkpoint, arguments.device, variant=arguments.variant)
     patch = (1, 1, 1) if around.variant == "lite" else (1, 2, 2)
     geometry = GeneratorSizes(patch_size=patch).geometry(around.vae)
@@ -41,9 +49,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         clips,
         arguments.output,
         cache_seconds=arguments.cache_seconds,
+        offsets=arguments.offsets,
     )
     for number, _ in enumerate(done, 1):
-        print(f"\r{number} of {len(clips)}", end="", flush=True)
+        print(f"\r{number} of {len(clips) * arguments.offsets}", end="", flush=True)
     print()
 
 

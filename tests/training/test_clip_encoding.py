@@ -85,3 +85,23 @@ def test_files_are_made_once(bundle, tmp_path):
     paths = list(encode_clips(*parts, Source(), tmp_path))
     assert Source.asked == [0, 1] and paths[0] == first
     assert [EncodedClip.load(path).chunks for path in paths] == [1, 1]
+
+
+def test_offsets_start_between_the_chunks(bundle, tmp_path):
+    """From frame 12 the speech before it is still heard, and the pictures are 12 frames on."""
+    draw = rng(8)
+    longer = Clip(
+        torch.randint(256, (45, 32, 32, 3), generator=draw, dtype=torch.uint8),
+        torch.randn(45 * 640, generator=draw),
+        torch.zeros(32, 32, 3, dtype=torch.uint8),
+    )
+    parts = (bundle.vae, bundle.audio_encoder, bundle.geometry)
+    paths = list(encode_clips(*parts, [longer], tmp_path, offsets=2))
+    assert [path.name for path in paths] == ["000000-0.safetensors", "000000-1.safetensors"]
+    second = EncodedClip.load(paths[1])
+    cache = AudioContextCache.silent().push(longer.waveform)
+    expected = cache.windows(bundle.audio_encoder, 33)[0]
+    torch.testing.assert_close(second.windows[0], expected, atol=5e-3, rtol=5e-3)
+    video = (longer.video[12:].movedim(3, 0).float() / 127.5 - 1)[None]
+    made = bundle.vae.encode(video)[0]
+    torch.testing.assert_close(second.latents[0].float(), made, atol=2e-2, rtol=1e-2)
