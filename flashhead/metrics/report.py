@@ -20,6 +20,7 @@ from .summary import Summary, summarize
 
 SHEET_FRAMES = 24
 CURVE_SECONDS = 12
+TOP_DB = 60
 
 
 @dataclass
@@ -59,12 +60,14 @@ class Report:
         if self.truth is not None:
             mouth["true"] = _scaled(self.truth)[:shown]
         measures = self.measures
-        fidelity = {"identity": measures.identity, "background": measures.background}
+        fidelity = {
+            name: getattr(measures, name).clamp_max(TOP_DB) for name in ("identity", "background")
+        }
         return stack(
             [
                 contact_sheet(self.sheet),
                 curves(mouth, title=f"{self.name}: mouth openness, scaled", marks=self.starts),
-                curves(fidelity, title="PSNR to the portrait, dB"),
+                curves(fidelity, title=f"PSNR to the portrait, dB, up to {TOP_DB}"),
                 curves(
                     {"all": 255 * measures.change, "background": 255 * measures.flicker},
                     title="difference to the frame before, of 255",

@@ -16,7 +16,7 @@ import torch
 
 from ..errors import FlashHeadError
 from ..generator import Generator
-from .activation_memory import checkpoint_blocks
+from .activation_memory import checkpoint_blocks, offload_blocks
 from .loop import LoopSettings, Stage, train
 from .lora import add_lora
 from .settings_files import read_settings
@@ -109,14 +109,25 @@ def add_adaptation(parser: argparse.ArgumentParser) -> None:
     """Arguments for training that would not fit otherwise."""
     parser.add_argument("--lora", type=int, metavar="RANK", help="train low-rank matrices only")
     parser.add_argument("--recompute", action="store_true", help="activations; saves memory")
+    parser.add_argument(
+        "--offload", action="store_true", help="keep frozen weights off the device; with --lora"
+    )
 
 
 def adaptation(arguments: argparse.Namespace, seed: int) -> Callable[[Generator], Generator]:
-    """What `add_adaptation`'s arguments make of a generator, in place."""
+    """What `add_adaptation`'s arguments make of a generator, in place.
+
+    Raises:
+        FlashHeadError: --offload without --lora, when no weight is frozen.
+    """
+    if arguments.offload and not arguments.lora:
+        raise FlashHeadError("--offload moves frozen weights only; it needs --lora RANK.")
 
     def adapt(generator: Generator) -> Generator:
         if arguments.lora:
             add_lora(generator, arguments.lora, torch.Generator().manual_seed(seed))
+        if arguments.offload:
+            return offload_blocks(generator)
         return checkpoint_blocks(generator) if arguments.recompute else generator
 
     return adapt

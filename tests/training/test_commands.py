@@ -6,6 +6,7 @@ import signal
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import flashhead
 from flashhead.errors import FlashHeadError
@@ -78,17 +79,18 @@ def test_both_stages_make_a_checkpoint_that_talks(data, tmp_path):
     assert bool(chunk.frames.isfinite().all())
 
 
-def test_fine_tuning_writes_a_lora(data, tmp_path):
+@pytest.mark.parametrize("memory", ["--recompute", "--offload"])
+def test_fine_tuning_writes_a_lora(data, tmp_path, memory):
     arguments = common(data, tmp_path / "work", tmp_path / "lora.safetensors")
     generator = FIXTURES / "tiny-checkpoint" / "Model_Lite"
-    train_flow.main(
-        [*arguments, "--generator", str(generator), "--lora", "2", "--recompute", "--updates", "1"]
-    )
-    from safetensors.torch import load_file
-
+    arguments += ["--generator", str(generator), "--updates", "1", memory]
+    train_flow.main([*arguments, "--lora", "2"])
     keys = load_file(tmp_path / "lora.safetensors")
     assert all(key.startswith("diffusion_model.blocks.") for key in keys)
     assert any(bool(keys[key].any()) for key in keys if ".lora_B." in key)
+    if memory == "--offload":
+        with pytest.raises(FlashHeadError, match="needs --lora"):
+            train_flow.main(arguments)
 
 
 def test_the_audio_encoder_is_pre_trained(tmp_path):
