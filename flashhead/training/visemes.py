@@ -6,7 +6,6 @@ at rest, towards 0 for rounded and 1 for spread lips.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -89,6 +88,6 @@ def mouth_track(
         shapes = viseme(mnemonic)
         edges = torch.linspace(start, min(end, start + _LONGEST), len(shapes) + 1)
         for shape, first, last in zip(shapes, edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-            track[math.ceil(first * rate) : math.ceil(last * rate)] = torch.tensor(shape)
+            track[round(first * rate) : round(last * rate)] = torch.tensor(shape)
     curves = smooth(track.T.contiguous(), SMOOTHING * rate)
     return tuple(curve.view(frames, _FINE).mean(1).contiguous() for curve in curves)
