@@ -87,4 +87,4 @@ def test_the_shipped_settings_are_read():
     from flashhead.training.stage_options import CONFIGS
 
     settings = read_settings(run, CONFIGS / "vae.json")
-    assert settings.sizes.config().stride == (4, 32, 32)
+    assert settings.sizes.config().stride == (4, 16, 16)
