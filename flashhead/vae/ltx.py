@@ -245,6 +245,16 @@ class LTXVAE(nn.Module):
 
     denormalize = normalize
 
+    def patches(self, video: Tensor) -> Tensor:
+        """Video (B, 3, T, H, W) -> what the encoder takes, (B, 3 * p * p, T, H/p, W/p)."""
+        p = self.config.patch_size
+        return rearrange(video, "b c t (h ph) (w pw) -> b (c pw ph) t h w", ph=p, pw=p)
+
+    def from_patches(self, patches: Tensor) -> Tensor:
+        """What the decoder makes -> video."""
+        p = self.config.patch_size
+        return rearrange(patches, "b (c pw ph) t h w -> b c t (h ph) (w pw)", ph=p, pw=p)
+
     def encode(self, video: Tensor) -> Tensor:
         """Video to latents.
 
@@ -256,13 +266,7 @@ class LTXVAE(nn.Module):
             Normalised latents (B, C, 1 + (T-1)/stride, H/stride, W/stride), float32.
         """
         check_video(video, self.stride)
-        patch = self.config.patch_size
-        patches = rearrange(
-            self.backend.place(video),
-            "b c t (h ph) (w pw) -> b (c pw ph) t h w",
-            ph=patch,
-            pw=patch,
-        )
+        patches = self.patches(self.backend.place(video))
         latents = self.encoder(patches)[:, : self.latent_channels].float()
         mean, std = self._statistics(latents)
         return (latents - mean) / std
@@ -274,6 +278,4 @@ class LTXVAE(nn.Module):
         """
         latents = self.backend.place(latents, torch.float32)
         mean, std = self._statistics(latents)
-        video = self.decoder((latents * std + mean).to(self.backend.dtype))
-        patch = self.config.patch_size
-        return rearrange(video, "b (c pw ph) t h w -> b c t (h ph) (w pw)", ph=patch, pw=patch)
+        return self.from_patches(self.decoder((latents * std + mean).to(self.backend.dtype)))

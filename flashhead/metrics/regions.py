@@ -1,0 +1,54 @@
+"""Where face, mouth and background are in a portrait."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Masks (H, W) float in [0, 1] over a portrait whose mouth is closed.
+
+    mouth: wherever the mouth gets when it opens. face: the head, mouth included. rigid: what moves
+    with the head and nothing else (no mouth, no eyelids). background: what never moves.
+    """
+
+    mouth: Tensor
+    face: Tensor
+    rigid: Tensor
+    background: Tensor
+
+    @classmethod
+    def of(
+        cls, face: Tensor, mouth: Tensor, eyes: Tensor | None = None, margin: int = 4
+    ) -> Regions:
+        """From masks of face, mouth and eyes (H, W); `margin` pixels around the face belong to
+        neither face nor background, because the head sways there.
+
+        Raises:
+            ValueError: an empty region.
+        """
+        moving = mouth if eyes is None else torch.maximum(mouth, eyes)
+        rigid = face * (1 - grow(moving, 2))
+        regions = cls(mouth, face, rigid, 1 - grow(torch.maximum(face, mouth), margin))
+        for name in ("mouth", "face", "rigid", "background"):
+            if not bool((getattr(regions, name) > 0.5).any()):
+                raise ValueError(f"The region '{name}' is empty; check the masks.")
+        return regions
+
+    @property
+    def mouth_box(self) -> tuple[int, int, int, int]:
+        """Top, bottom, left, right of the mouth's pixels; bottom and right are past the last."""
+        rows, columns = (self.mouth > 0.5).nonzero().unbind(1)
+        box = (rows.min(), rows.max() + 1, columns.min(), columns.max() + 1)
+        return tuple(int(edge) for edge in box)
+
+
+def grow(mask: Tensor, pixels: int) -> Tensor:
+    """A mask (H, W) grown by so many pixels in every direction."""
+    size = 2 * pixels + 1
+    pooled = torch.nn.functional.max_pool2d(mask[None, None], size, stride=1, padding=pixels)
+    return pooled[0, 0]

@@ -1,0 +1,284 @@
+"""An LTX VAE of any size in training: a stage that the training loop drives."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..config import LTXVAEConfig
+from ..vae.ltx import LTXVAE
+from ..weights import build
+from .clip_cache import ClipCache
+from .initialisation import fill_weights, new_readout
+from .loop import Schedule
+from .optimizers import Muon, inner_weights
+from .updates import Losses, mixed_precision
+from .vae_losses import (
+    LatentProbe,
+    detail_loss,
+    kl_divergence,
+    probe_loss,
+    reconstruction_loss,
+    region_weight,
+    temporal_loss,
+)
+
+
+@dataclass(frozen=True)
+class VAESettings:
+    """batch: clips an update, frames of each. accumulate: batches to an update.
+
+    learning_rate: of Adam; muon_rate: of Muon, 0 for Adam alone (a linear start wants that, and
+    1e-4 at most). average: decay of the averaged weights per update. precision: "float32" or
+    "bfloat16". The weights: see `vae_losses`; square: of the squared difference beside the
+    absolute one.
+    """
+
+    batch: int = 2
+    frames: int = 17
+    accumulate: int = 1
+    learning_rate: float = 2e-3
+    muon_rate: float = 4e-3
+    clip: float = 1.0
+    average: float = 0.998
+    precision: str = "float32"
+    mouth_weight: float = 12.0
+    eyes_weight: float = 6.0
+    square: float = 4.0
+    temporal: float = 0.5
+    detail: float = 0.5
+    kl: float = 1e-5
+    probe: float = 1.0
+    log_variance: float = -6.0
+    schedule: Schedule = field(default_factory=lambda: Schedule(warmup=30, decay=0.5))
+
+
+@dataclass(frozen=True)
+class VAESizes:
+    """As diffusers names them; see `LTXVAEConfig`."""
+
+    block_out_channels: tuple[int, ...] = (32, 64, 128)
+    layers_per_block: tuple[int, ...] = (1, 1, 1, 1)
+    spatio_temporal_scaling: tuple[bool, ...] = (True, True, False)
+    latent_channels: int = 32
+    patch_size: int = 4
+
+    def config(self) -> LTXVAEConfig:
+        return LTXVAEConfig(
+            self.block_out_channels,
+            self.layers_per_block,
+            self.spatio_temporal_scaling,
+            self.latent_channels,
+            patch_size=self.patch_size,
+        )
+
+
+def new_vae(config: LTXVAEConfig, rng: torch.Generator, log_variance: float = -6.0) -> LTXVAE:
+    """Fresh weights: residual branches that start at zero, latents that start almost without noise.
+
+    The latents' statistics are mean 0 and deviation 1 until `fit_statistics`.
+    """
+    vae = build(lambda: LTXVAE(config)).to_empty(device="cpu")
+    fill_weights(vae, rng)
+    for name, parameter in vae.named_parameters():
+        if parameter.ndim > 1:
+            fan_in = math.prod(parameter.shape[1:])
+            parameter.data.normal_(std=fan_in**-0.5, generator=rng)
+            if name.endswith("conv2.conv.weight"):
+                parameter.data.zero_()
+    # Silu halves what it gets; the last layers see unit pixels and unit latents.
+    vae.encoder.conv_out.conv.weight.data[-1].zero_()
+    vae.encoder.conv_out.conv.bias.data[-1] = log_variance
+    vae.latents_mean.zero_()
+    vae.latents_std.fill_(1)
+    return vae.train().requires_grad_(True)
+
+
+def encode_distribution(vae: LTXVAE, video: Tensor) -> tuple[Tensor, Tensor]:
+    """Means (B, C, t, h, w) and log-variances (B, 1, t, h, w), with gradients."""
+    patches = vae.patches(video)
+    mean, log_variance = vae.encoder(patches).float().split([vae.latent_channels, 1], dim=1)
+    return mean, log_variance.clamp(-20, 10)
+
+
+def decode_raw(vae: LTXVAE, latents: Tensor) -> Tensor:
+    """Latents that are not normalised -> video."""
+    return vae.from_patches(vae.decoder(latents))
+
+
+@dataclass(frozen=True)
+class VideoBatch:
+    """video (B, 3, T, H, W) in [-1, 1]; mouth, eyes, face (B, T, H, W); openness, width (B, T)."""
+
+    video: Tensor
+    mouth: Tensor
+    eyes: Tensor
+    face: Tensor
+    openness: Tensor
+    width: Tensor
+
+
+def draw_videos(
+    clips: ClipCache, batch: int, frames: int, rng: torch.Generator, device: torch.device
+) -> VideoBatch:
+    """Random parts of random clips."""
+    parts = []
+    for _ in range(batch):
+        pick = int(torch.randint(len(clips), (), generator=rng))
+        start = int(torch.randint(clips.frames - frames + 1, (), generator=rng))
+        parts.append(clips.part(pick, start, frames))
+
+    def stack(name: str) -> Tensor:
+        return torch.stack([getattr(part, name) for part in parts]).to(device)
+
+    video = stack("video").permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+    regions = (stack(name).float() / 255 for name in ("mouth", "eyes", "face"))
+    return VideoBatch(video, *regions, stack("openness"), stack("width"))
+
+
+@torch.no_grad()
+def fit_statistics(
+    vae: LTXVAE, clips: ClipCache, count: int, frames: int, rng: torch.Generator
+) -> None:
+    """Set the latents' mean and deviation, a channel each, to those of random parts of clips.
+
+    After training: the generator wants latents of unit size.
+    """
+    device = next(vae.parameters()).device
+    vae.latents_mean.zero_()
+    vae.latents_std.fill_(1)
+    latents = torch.cat(
+        [
+            vae.encode(draw_videos(clips, 1, frames, rng, device).video).transpose(0, 1).flatten(1)
+            for _ in range(count)
+        ],
+        dim=1,
+    ).double()
+    vae.latents_mean.copy_(latents.mean(dim=1))
+    vae.latents_std.copy_(latents.std(dim=1).clamp_min(1e-6))
+
+
+class VAEStage:
+    """Makes one update at a time, of `updates` in all; see `loop.Stage`."""
+
+    def __init__(self, vae: LTXVAE, clips: ClipCache, settings: VAESettings, updates: int):
+        self.vae, self.clips, self.settings, self.updates = vae, clips, settings, updates
+        size = clips.arrays["video"].shape[2:4]
+        device = next(vae.parameters()).device
+        latent_size = (size[0] // vae.stride[1], size[1] // vae.stride[2])
+        self.probe = new_readout(
+            lambda: LatentProbe(vae.latent_channels, vae.stride[0], latent_size),
+            torch.Generator().manual_seed(0),
+        ).to(device)
+        self.probe.start()
+        self.modules = nn.ModuleDict({"vae": vae, "probe": self.probe})
+        inner = inner_weights(vae) if settings.muon_rate else []
+        own = {id(parameter) for parameter in inner}
+        rest = [p for p in self.modules.parameters() if id(p) not in own]
+        self.rates = [settings.learning_rate]
+        self.optimizers: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(rest, lr=settings.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
+        ]
+        if inner:
+            self.rates.append(settings.muon_rate)
+            self.optimizers.append(Muon(inner, settings.muon_rate))
+        self.averaged = {k: p.detach().clone() for k, p in vae.named_parameters()}
+        self.count = 0
+
+    def losses(self, batch: VideoBatch, noise: Tensor | None, rng: torch.Generator) -> Losses:
+        """Of one batch, with gradients; `noise` of the posterior, by default drawn."""
+        settings = self.settings
+        mean, log_variance = encode_distribution(self.vae, batch.video)
+        if noise is None:
+            noise = torch.randn(mean.shape, generator=rng).to(mean)
+        made = decode_raw(self.vae, mean + (0.5 * log_variance).exp() * noise).float()
+        weight = region_weight(
+            batch.mouth,
+            batch.eyes,
+            batch.face,
+            mouth_weight=settings.mouth_weight,
+            eyes_weight=settings.eyes_weight,
+        )
+        parts = {
+            "pixels": reconstruction_loss(made, batch.video, weight, settings.square),
+            "temporal": temporal_loss(made, batch.video, weight),
+            "detail": detail_loss(made, batch.video, weight),
+            "kl": kl_divergence(mean, log_variance),
+            "probe": probe_loss(self.probe(mean), batch.openness, batch.width),
+        }
+        total = (
+            parts["pixels"]
+            + settings.temporal * parts["temporal"]
+            + settings.detail * parts["detail"]
+            + settings.kl * parts["kl"]
+            + settings.probe * parts["probe"]
+        )
+        parts["mse"] = (made.detach() - batch.video).square().mean()
+        return {"loss": total, **parts}
+
+    def step(self, rng: torch.Generator) -> dict[str, float]:
+        """One update; losses by name.
+
+        Raises:
+            FloatingPointError: the gradient is not finite; the weights are as they were.
+        """
+        settings = self.settings
+        device = next(self.vae.parameters()).device
+        totals: dict[str, float] = {}
+        for _ in range(settings.accumulate):
+            batch = draw_videos(self.clips, settings.batch, settings.frames, rng, device)
+            with mixed_precision(device, settings.precision):
+                parts = self.losses(batch, None, rng)
+            (parts["loss"] / settings.accumulate).backward()
+            for name, value in parts.items():
+                totals[name] = totals.get(name, 0.0) + float(value.detach()) / settings.accumulate
+        norm = nn.utils.clip_grad_norm_(self.modules.parameters(), settings.clip)
+        if not bool(norm.isfinite()):
+            self.modules.zero_grad()
+            raise FloatingPointError(f"The gradient became {float(norm)} at update {self.count}.")
+        share = settings.schedule.share(self.count, self.updates)
+        for optimizer, full in zip(self.optimizers, self.rates, strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = full * share
+            optimizer.step()
+        self.modules.zero_grad()
+        self.count += 1
+        self._average()
+        return {**totals, "gradient": float(norm)}
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        decay = min(self.settings.average, (1 + self.count) / (10 + self.count))
+        for key, parameter in self.vae.named_parameters():
+            self.averaged[key].lerp_(parameter, 1 - decay)
+
+    def averaged_vae(self) -> LTXVAE:
+        """A copy with the averaged weights, for inference."""
+        copy = build(lambda: LTXVAE(self.vae.config, self.vae.backend))
+        state = {k: v.detach().clone() for k, v in self.vae.state_dict().items()}
+        state.update({k: v.clone() for k, v in self.averaged.items()})
+        copy.load_state_dict(state, assign=True)
+        return copy.eval().requires_grad_(False)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed run needs, the weights included."""
+        return {
+            "modules": self.modules.state_dict(),
+            "averaged": self.averaged,
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "count": self.count,
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state of the same sizes and optimizers."""
+        self.modules.load_state_dict(state["modules"])
+        for key, mean in self.averaged.items():
+            mean.copy_(state["averaged"][key])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.count = state["count"]

@@ -1,0 +1,138 @@
+import itertools
+
+import pytest
+import torch
+
+from flashhead.config import LTXVAEConfig
+from flashhead.errors import FlashHeadError
+from flashhead.training.clip_cache import ClipCache, write_clips
+from flashhead.training.drawn_clips import babbling_clips
+from flashhead.training.linear_start import linear_start, principal_components
+from flashhead.training.loop import LoopSettings, train
+from flashhead.training.optimizers import Muon, inner_weights, orthogonalized
+from flashhead.training.vae_stage import VAESettings, VAEStage, draw_videos, fit_statistics, new_vae
+
+CONFIG = LTXVAEConfig((16, 16), (1, 1, 1), (True, True), 12, patch_size=4)
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clips")
+    return ClipCache(write_clips(folder, itertools.islice(babbling_clips(32, 17, 0), 4), 4))
+
+
+def test_principal_components_by_hand():
+    samples = torch.tensor([[2.0, 1.0], [-2.0, 1.0], [0.0, 1.5], [0.0, 0.5]])
+    basis = principal_components(samples, torch.ones(4), 2)
+    assert torch.allclose(basis.mean, torch.tensor([0.0, 1.0]))
+    assert torch.allclose(basis.rows.abs(), torch.eye(2), atol=1e-6)
+    assert torch.allclose(basis.deviation, torch.tensor([2.0**0.5, 0.125**0.5]))
+    # A sample that weighs nothing is not there.
+    flat = principal_components(samples, torch.tensor([0.0, 0.0, 1.0, 1.0]), 1)
+    assert torch.allclose(flat.rows.abs(), torch.tensor([[0.0, 1.0]]), atol=1e-6)
+
+
+def test_a_linear_start_keeps_pictures_that_random_weights_do_not(clips):
+    batch = draw_videos(clips, 4, 9, rng(), torch.device("cpu"))
+    weight = torch.ones_like(batch.video[:, :1])
+    vae = new_vae(CONFIG, rng())
+    with torch.no_grad():
+        before = (vae.decode(vae.encode(batch.video)) - batch.video).square().mean()
+        linear_start(vae, batch.video, weight)
+        latents = vae.encode(batch.video)
+        after = (vae.decode(latents) - batch.video).square().mean()
+    assert after < 0.1 * before and after < 0.25 * batch.video.var()
+    assert 0.5 < latents.std() < 1.5
+
+
+def test_a_linear_start_needs_equal_widths():
+    vae = new_vae(LTXVAEConfig((8, 16), (1, 1, 1), (True, True), 8, patch_size=4), rng())
+    video = torch.zeros(1, 3, 5, 16, 16)
+    with pytest.raises(FlashHeadError, match="equal widths"):
+        linear_start(vae, video, video[:, :1])
+
+
+def test_orthogonalized_matrices_have_equal_singular_values():
+    for shape in ((8, 40), (40, 8)):
+        values = torch.linalg.svdvals(orthogonalized(torch.randn(shape, generator=rng())))
+        assert values.min() > 0.5 and values.max() < 1.4
+
+
+def test_muon_goes_down_and_leaves_pixels_and_latents_to_adam():
+    weight = torch.nn.Parameter(torch.randn(4, 6, generator=rng()))
+    target = torch.randn(4, 6, generator=rng(1))
+    optimizer = Muon([weight], lr=0.1)
+    first = float((weight.detach() - target).square().sum())
+    for _ in range(200):
+        optimizer.zero_grad()
+        (weight - target).square().sum().backward()
+        optimizer.step()
+    assert float((weight.detach() - target).square().sum()) < 0.1 * first
+    vae = new_vae(CONFIG, rng())
+    inner = {id(p) for p in inner_weights(vae)}
+    outer = [name for name, p in vae.named_parameters() if id(p) not in inner and p.ndim > 1]
+    assert outer == [
+        f"{half}.{layer}.conv.weight"
+        for half in ("encoder", "decoder")
+        for layer in ("conv_in", "conv_out")
+    ]
+
+
+SETTINGS = VAESettings(batch=1, frames=5)
+
+
+def test_training_lowers_the_loss_and_leaves_the_global_random_state(clips):
+    stage = VAEStage(new_vae(CONFIG, rng()), clips, VAESettings(batch=2, frames=5), 40)
+    state = torch.get_rng_state()
+    draws = rng(1)
+    losses = [stage.step(draws)["loss"] for _ in range(30)]
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_resumed_training_is_bit_identical(clips, tmp_path):
+    def stage() -> VAEStage:
+        return VAEStage(new_vae(CONFIG, rng()), clips, SETTINGS, 6)
+
+    loop = LoopSettings(steps=6, save_every=2, seed=2)
+    whole, first, second = stage(), stage(), stage()
+    train(whole, tmp_path / "whole", loop)
+    asked = iter([False, False, True])
+    train(first, tmp_path / "cut", loop, should_stop=lambda: next(asked))
+    train(second, tmp_path / "cut", loop)
+    assert second.count == 6
+    for (name, a), b in zip(
+        whole.vae.state_dict().items(), second.vae.state_dict().values(), strict=True
+    ):
+        assert torch.equal(a, b), name
+    for name, mean in whole.averaged.items():
+        assert torch.equal(mean, second.averaged[name]), name
+
+
+def test_accumulated_batches_are_one_large_batch(clips):
+    """Same clips, same noise: two batches of one step as one batch of two."""
+    plain = {"frames": 5, "learning_rate": 1e-3}
+    one = VAEStage(new_vae(CONFIG, rng()), clips, VAESettings(batch=2, **plain), 6)
+    two = VAEStage(new_vae(CONFIG, rng()), clips, VAESettings(batch=1, accumulate=2, **plain), 6)
+    both = draw_videos(clips, 2, 5, rng(3), torch.device("cpu"))
+    noise = torch.zeros(2, 12, 2, 2, 2)
+    one.losses(both, noise, rng())["loss"].backward()
+    for index in range(2):
+        part = type(both)(*(getattr(both, n)[index : index + 1] for n in both.__annotations__))
+        (two.losses(part, noise[:1], rng())["loss"] / 2).backward()
+    for a, b in zip(one.vae.parameters(), two.vae.parameters(), strict=True):
+        assert torch.allclose(a.grad, b.grad, rtol=1e-3, atol=1e-5)
+
+
+def test_fitted_statistics_make_unit_latents(clips):
+    vae = new_vae(CONFIG, rng()).eval()
+    fit_statistics(vae, clips, 4, 5, rng(1))
+    latents = torch.cat(
+        [vae.encode(draw_videos(clips, 4, 5, rng(1), torch.device("cpu")).video)]
+    ).transpose(0, 1)
+    assert latents.flatten(1).mean(1).abs().max() < 1e-3
+    assert (latents.flatten(1).std(1) - 1).abs().max() < 1e-2

@@ -1,0 +1,108 @@
+"""LoRA: merged equals wrapped, and the file says what ComfyUI's loader reads."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from flashhead.errors import CheckpointError
+from flashhead.training.initialisation import trainable
+from flashhead.training.lora import (
+    LoRALinear,
+    add_lora,
+    load_lora,
+    lora_state,
+    merge_lora,
+    save_lora,
+)
+
+from .small import chunk, generator, gradients, rng
+
+
+def wrapped(seed: int = 0, **options):
+    """A generator with low-rank matrices that do something."""
+    network = add_lora(generator(), 4, rng(seed), **options)
+    for index, layer in enumerate(m for m in network.modules() if isinstance(m, LoRALinear)):
+        torch.nn.init.normal_(layer.up, std=0.1, generator=rng(100 + index))
+    return network
+
+
+def velocity(network):
+    batch = chunk()
+    with torch.no_grad():
+        return network(batch.latents, torch.tensor([500.0]), batch.windows, batch.reference)
+
+
+def test_it_starts_as_no_change():
+    torch.testing.assert_close(velocity(add_lora(generator(), 4, rng())), velocity(generator()))
+
+
+@pytest.mark.parametrize("alpha", [None, 8.0])
+def test_merged_equals_wrapped(alpha):
+    network = wrapped(alpha=alpha)
+    adapted = velocity(network)
+    assert (adapted - velocity(generator())).abs().max() > 0.01
+    merged = merge_lora(network)
+    assert set(merged.state_dict()) == set(generator().state_dict())
+    torch.testing.assert_close(velocity(merged), adapted, atol=1e-5, rtol=1e-4)
+
+
+def test_the_strength_is_alpha_over_rank():
+    plain, doubled = (wrapped(alpha=alpha).blocks[0].self_attn.q for alpha in (4.0, 8.0))
+    x = torch.randn(1, plain.base.in_features)
+    torch.testing.assert_close(doubled(x) - doubled.base(x), 2 * (plain(x) - plain.base(x)))
+
+
+def test_only_the_low_rank_matrices_learn():
+    network, batch = wrapped(), chunk()
+    network(batch.latents, torch.tensor([500.0]), batch.windows, batch.reference).sum().backward()
+    learning = {name for name, p in network.named_parameters() if p.grad is not None}
+    assert learning == {n for n in dict(network.named_parameters()) if n.endswith((".up", ".down"))}
+    assert len(gradients(network)) == len(learning)
+
+
+def test_the_targets_choose_layers():
+    names = {name for name in lora_state(wrapped(targets=("cross_attn",)))}
+    assert names == {
+        f"diffusion_model.blocks.{block}.cross_attn.{layer}.{leaf}"
+        for block in range(2)
+        for layer in "qkvo"
+        for leaf in ("lora_A.weight", "lora_B.weight", "alpha")
+    }
+
+
+def test_the_files_matrices_give_the_merged_weights(tmp_path):
+    """As ComfyUI applies it: W + alpha / rank * B A, by the weight's own key."""
+    network = wrapped(alpha=2.0)
+    save_lora(network, tmp_path / "lora.safetensors", torch.float32)
+    file = load_file(tmp_path / "lora.safetensors")
+    weights = generator().state_dict()
+    keys = {key.rsplit(".lora_A", 1)[0] for key in file if ".lora_A" in key}
+    for key in keys:
+        down, up = file[f"{key}.lora_A.weight"], file[f"{key}.lora_B.weight"]
+        weight = weights[key.removeprefix("diffusion_model.") + ".weight"]
+        weight += file[f"{key}.alpha"].item() / down.shape[0] * up @ down
+    for key, tensor in merge_lora(network).state_dict().items():
+        torch.testing.assert_close(tensor, weights[key])
+    assert len(keys) == 2 * 10
+
+
+def test_saved_and_loaded(tmp_path):
+    network = wrapped()
+    save_lora(network, tmp_path / "lora.safetensors", torch.float32)
+    other = load_lora(add_lora(generator(), 4, rng(9)), tmp_path / "lora.safetensors")
+    torch.testing.assert_close(velocity(other), velocity(network))
+    with pytest.raises(CheckpointError, match="another rank"):
+        load_lora(add_lora(generator(), 8, rng()), tmp_path / "lora.safetensors")
+
+
+def test_a_copy_to_train_shares_nothing(bundle):
+    copy = trainable(bundle.generator)
+    key = "blocks.0.self_attn.q.weight"
+    before = bundle.generator.state_dict()[key].clone()
+    with torch.no_grad():
+        copy.state_dict()[key].add_(1)
+    assert torch.equal(bundle.generator.state_dict()[key], before)
+    assert all(p.requires_grad for p in copy.parameters())
+    assert not any(p.requires_grad for p in bundle.generator.parameters())
+    vae = trainable(bundle.vae)
+    torch.testing.assert_close(vae.latents_mean, bundle.vae.latents_mean)
