@@ -15,8 +15,10 @@ from .linear_start import linear_start
 from .loop import STATE
 from .stage_options import run_main, run_stage, stage_parser, stage_settings
 from .vae_losses import region_weight
+from .vae_network import VAESizes, new_vae
 from .vae_report import vae_report
-from .vae_stage import VAESettings, VAESizes, VAEStage, draw_videos, fit_statistics, new_vae
+from .vae_stage import VAESettings, VAEStage, fit_statistics
+from .video_batch import draw_videos
 
 STATISTICS_CLIPS = 64
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..config import LTXVAEConfig
 from ..vae.ltx import LTXVAE
 from ..weights import build
 from .clip_cache import ClipCache
-from .initialisation import fill_weights, new_readout
+from .initialisation import new_readout
 from .loop import Schedule
 from .optimizers import Muon, inner_weights
 from .updates import Losses, mixed_precision
@@ -26,6 +24,8 @@ from .vae_losses import (
     region_weight,
     temporal_loss,
 )
+from .vae_network import decode_raw, encode_distribution
+from .video_batch import VideoBatch, draw_videos
 
 
 @dataclass(frozen=True)
@@ -55,89 +55,6 @@ class VAESettings:
     probe: float = 1.0
     log_variance: float = -6.0
     schedule: Schedule = field(default_factory=lambda: Schedule(warmup=30, decay=0.5))
-
-
-@dataclass(frozen=True)
-class VAESizes:
-    """As diffusers names them; see `LTXVAEConfig`."""
-
-    block_out_channels: tuple[int, ...] = (32, 64, 128)
-    layers_per_block: tuple[int, ...] = (1, 1, 1, 1)
-    spatio_temporal_scaling: tuple[bool, ...] = (True, True, False)
-    latent_channels: int = 32
-    patch_size: int = 4
-
-    def config(self) -> LTXVAEConfig:
-        return LTXVAEConfig(
-            self.block_out_channels,
-            self.layers_per_block,
-            self.spatio_temporal_scaling,
-            self.latent_channels,
-            patch_size=self.patch_size,
-        )
-
-
-def new_vae(config: LTXVAEConfig, rng: torch.Generator, log_variance: float = -6.0) -> LTXVAE:
-    """Fresh weights: residual branches that start at zero, latents that start almost without noise.
-
-    The latents' statistics are mean 0 and deviation 1 until `fit_statistics`.
-    """
-    vae = build(lambda: LTXVAE(config)).to_empty(device="cpu")
-    fill_weights(vae, rng)
-    for name, parameter in vae.named_parameters():
-        if parameter.ndim > 1:
-            fan_in = math.prod(parameter.shape[1:])
-            parameter.data.normal_(std=fan_in**-0.5, generator=rng)
-            if name.endswith("conv2.conv.weight"):
-                parameter.data.zero_()
-    # Silu halves what it gets; the last layers see unit pixels and unit latents.
-    vae.encoder.conv_out.conv.weight.data[-1].zero_()
-    vae.encoder.conv_out.conv.bias.data[-1] = log_variance
-    vae.latents_mean.zero_()
-    vae.latents_std.fill_(1)
-    return vae.train().requires_grad_(True)
-
-
-def encode_distribution(vae: LTXVAE, video: Tensor) -> tuple[Tensor, Tensor]:
-    """Means (B, C, t, h, w) and log-variances (B, 1, t, h, w), with gradients."""
-    patches = vae.patches(video)
-    mean, log_variance = vae.encoder(patches).float().split([vae.latent_channels, 1], dim=1)
-    return mean, log_variance.clamp(-20, 10)
-
-
-def decode_raw(vae: LTXVAE, latents: Tensor) -> Tensor:
-    """Latents that are not normalised -> video."""
-    return vae.from_patches(vae.decoder(latents))
-
-
-@dataclass(frozen=True)
-class VideoBatch:
-    """video (B, 3, T, H, W) in [-1, 1]; mouth, eyes, face (B, T, H, W); openness, width (B, T)."""
-
-    video: Tensor
-    mouth: Tensor
-    eyes: Tensor
-    face: Tensor
-    openness: Tensor
-    width: Tensor
-
-
-def draw_videos(
-    clips: ClipCache, batch: int, frames: int, rng: torch.Generator, device: torch.device
-) -> VideoBatch:
-    """Random parts of random clips."""
-    parts = []
-    for _ in range(batch):
-        pick = int(torch.randint(len(clips), (), generator=rng))
-        start = int(torch.randint(clips.frames - frames + 1, (), generator=rng))
-        parts.append(clips.part(pick, start, frames))
-
-    def stack(name: str) -> Tensor:
-        return torch.stack([getattr(part, name) for part in parts]).to(device)
-
-    video = stack("video").permute(0, 4, 1, 2, 3).float() / 127.5 - 1
-    regions = (stack(name).float() / 255 for name in ("mouth", "eyes", "face"))
-    return VideoBatch(video, *regions, stack("openness"), stack("width"))
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from .conftest import BROWSERS, FLAGS, NO_BROWSER, skip
+from .conftest import BROWSERS, FLAGS, NO_BROWSER
 
 MICROPHONE = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 
@@ -62,11 +62,11 @@ RELEASED = "() => window.tracks.length > 0 && window.tracks.every((t) => t.ready
 
 
 @pytest.fixture(scope="module")
-def browser(pytestconfig: pytest.Config) -> Iterator:
+def browser() -> Iterator:
     """As the folder's own, with a microphone."""
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
-        skip(pytestconfig, NO_BROWSER)
+        pytest.skip(NO_BROWSER)
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

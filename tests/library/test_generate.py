@@ -206,9 +206,9 @@ BAD = [
     (dict(cache_seconds=1.0), FlashHeadError, "1.0 s; expected 1.32 s"),
     (dict(cache_seconds=3600), FlashHeadError, "3600 s"),
     (dict(portrait="absent.png"), PortraitError, "absent.png does not exist"),
-    (dict(portrait=torch.rand(2, 9, 9, 3)), PortraitError, "batch of 2"),
-    (dict(portrait=torch.rand(9, 9, 4)), PortraitError, "alpha"),
-    (dict(portrait=torch.rand(3, 9, 9)), PortraitError, r"\(H, W, 3\)"),
+    (dict(portrait=torch.full((2, 9, 9, 3), 0.5)), PortraitError, "batch of 2"),
+    (dict(portrait=torch.full((9, 9, 4), 0.5)), PortraitError, "alpha"),
+    (dict(portrait=torch.full((3, 9, 9), 0.5)), PortraitError, r"\(H, W, 3\)"),
 ]
 
 

@@ -10,7 +10,9 @@ from flashhead.training.drawn_clips import babbling_clips
 from flashhead.training.linear_start import linear_start, principal_components
 from flashhead.training.loop import LoopSettings, train
 from flashhead.training.optimizers import Muon, inner_weights, orthogonalized
-from flashhead.training.vae_stage import VAESettings, VAEStage, draw_videos, fit_statistics, new_vae
+from flashhead.training.vae_network import new_vae
+from flashhead.training.vae_stage import VAESettings, VAEStage, fit_statistics
+from flashhead.training.video_batch import draw_videos
 
 CONFIG = LTXVAEConfig((16, 16), (1, 1, 1), (True, True), 12, patch_size=4)
 
