@@ -113,7 +113,9 @@ class Report(io.ComfyNode):
     @classmethod
     def execute(cls, after, model=None):
         gc.collect()
-        tensors = [x for x in gc.get_objects() if isinstance(x, torch.Tensor)]
+        # Exactly these kinds: what torch.compile leaves behind has no memory to ask for.
+        kinds = (torch.Tensor, torch.nn.Parameter)
+        tensors = [x for x in gc.get_objects() if type(x) in kinds]
         storages = {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in tensors}
         report = {
             "loaded": len(comfy.model_management.current_loaded_models),
