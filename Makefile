@@ -21,7 +21,7 @@ help:
 test: $(VENV)/test.stamp comfyui-requirements
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
-	$(RUN) -P -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(RUN) -P -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 demo: $(VENV)/demo.stamp
 	@mkdir -p out
