@@ -3,12 +3,11 @@
 from comfy_api.latest import io
 
 from ..flashhead.audio_source import TensorAudio
-from ..flashhead.config import CHUNK_FRAMES, FPS
 from ..flashhead.errors import AudioError
 from ..flashhead.generation import AUDIO_MODES
-from ..flashhead.settings import LONGEST_CACHE
 from ..flashhead.speech import Speech
-from .schema import make, schema
+from . import inputs
+from .schema import schema
 from .stream import load
 from .types import AudioEncoderType, SpokenAudio, SpokenAudioType
 
@@ -36,16 +35,8 @@ class EncodeAudio(io.ComfyNode):
                     tooltip="stream: each chunk hears the past few seconds, memory stays flat "
                     "however long the audio. once: the clip is heard whole, for short clips.",
                 ),
-                make(
-                    io.Float.Input,
-                    "cache_seconds",
-                    default=8.0,
-                    min=CHUNK_FRAMES / FPS,
-                    max=LONGEST_CACHE,
-                    step=0.04,
-                    advanced=True,
-                    tooltip="How much of the past a chunk hears in stream mode, in seconds. The "
-                    "model was trained with 8.",
+                inputs.cache_seconds(
+                    "How much of the past a chunk hears in stream mode, in seconds."
                 ),
             ],
             outputs=[

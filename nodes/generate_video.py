@@ -9,13 +9,11 @@ from comfy_api.latest import InputImpl, io
 
 from ..flashhead.audio_source import TensorAudio
 from ..flashhead.config import FPS
-from ..flashhead.settings import Settings
 from ..flashhead.video import VideoWriter
 from . import inputs
 from .progress import say
 from .schema import schema
 from .stream import Run, parked
-from .vae import adapt_vae
 
 
 class GenerateVideo(io.ComfyNode):
@@ -49,23 +47,9 @@ class GenerateVideo(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls,
-        model,
-        vae,
-        audio,
-        seed: int,
-        steps: int,
-        shift: float,
-        color_match: float,
-        guidance: float,
-        portrait=None,
-        state=None,
-        sound=None,
+        cls, model, vae, audio, portrait=None, state=None, sound=None, **choices
     ) -> io.NodeOutput:
-        settings = Settings(
-            seed=seed, steps=steps, shift=shift, color_match=color_match, guidance=guidance
-        )
-        run = Run(model, adapt_vae(vae), audio, settings, portrait, state)
+        run = Run.of(model, vae, audio, portrait, state, **choices)
         sound = audio.source if sound is None else sound
         source = TensorAudio(sound["waveform"][0], sound["sample_rate"])
         path = _new_path(folder_paths.get_temp_directory(), "flashhead")

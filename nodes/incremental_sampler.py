@@ -4,7 +4,6 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import GraphBuilder, is_link
 
 from ..flashhead.config import ChunkGeometry
-from ..flashhead.settings import Settings
 from ..flashhead.speech import Speech
 from . import inputs
 from .keeper import digest, keep_only, number, state_digest
@@ -12,7 +11,6 @@ from .kept_chunk import ChunkKeys
 from .schema import schema
 from .segment import CHUNKS_IN_SEGMENT, Samples
 from .stream import Run
-from .vae import adapt_vae
 
 
 class IncrementalSampler(io.ComfyNode):
@@ -39,23 +37,8 @@ class IncrementalSampler(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
-        cls,
-        model,
-        vae,
-        audio,
-        seed: int,
-        steps: int,
-        shift: float,
-        color_match: float,
-        guidance: float,
-        portrait=None,
-        state=None,
-    ) -> io.NodeOutput:
-        settings = Settings(
-            seed=seed, steps=steps, shift=shift, color_match=color_match, guidance=guidance
-        )
-        run = Run(model, adapt_vae(vae), audio, settings, portrait, state)
+    def execute(cls, model, vae, audio, portrait=None, state=None, **choices) -> io.NodeOutput:
+        run = Run.of(model, vae, audio, portrait, state, **choices)
         prompt = cls.hidden.dynprompt
         links = prompt.get_node(cls.hidden.unique_id)["inputs"]
         speech, geometry = audio.speech, run.vae.geometry
@@ -67,11 +50,11 @@ class IncrementalSampler(io.ComfyNode):
             spoken = {"audio_encoder": encoder, "cache_seconds": speech.cache_seconds}
 
         owner = cls.hidden.unique_id
-        before, heard = f"{owner}/{_name(run, seed)}", _names(speech, geometry)
-        keys = list(ChunkKeys.walk(before, heard, color_match))
+        before, heard = f"{owner}/{_name(run)}", _names(speech, geometry)
+        keys = list(ChunkKeys.walk(before, heard, choices["color_match"]))
         keep_only(model, owner, (name for key in keys for name in (key.sampled, key.decoded)))
 
-        graph = GraphBuilder()
+        graph, seed = GraphBuilder(), choices.pop("seed")
         if state is None:
             begin = {key: links[key] for key in ("vae", "portrait")}
             at = graph.node("FlashHeadStartStream", **begin, seed=seed).out(0)
@@ -92,10 +75,7 @@ class IncrementalSampler(io.ComfyNode):
                 frame_count=sum(len(speech.span(geometry, chunk)) for chunk in chunks),
                 before=before if first == 0 else keys[first - 1].decoded,
                 heard=" ".join(heard[first : chunks.stop]),
-                steps=steps,
-                shift=shift,
-                color_match=color_match,
-                guidance=guidance,
+                **choices,
             )
             segment.set_input("frames", frames)
             frames, at = segment.out(0), segment.out(1)
@@ -103,11 +83,11 @@ class IncrementalSampler(io.ComfyNode):
         return io.NodeOutput(joined.out(0), at, expand=graph.finalize())
 
 
-def _name(run: Run, seed: int) -> str:
+def _name(run: Run) -> str:
     """A name for all that leads to the first chunk but its audio."""
     state = run.state
     return digest(
-        digest(run.portrait, seed) if state is None else state_digest(state),
+        digest(run.portrait, run.settings.seed) if state is None else state_digest(state),
         *(number(one) for one in (run.vae.patcher, run.audio.encoder.patcher)),
         run.audio.speech.cache_seconds,
         run.settings.steps,

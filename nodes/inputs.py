@@ -2,6 +2,9 @@
 
 from comfy_api.latest import io
 
+from ..flashhead.audio_context import CACHE_SECONDS
+from ..flashhead.config import CHUNK_FRAMES, FPS
+from ..flashhead.settings import LONGEST_CACHE
 from .schema import make
 from .types import SpokenAudioType, StateType
 
@@ -94,6 +97,19 @@ def guidance() -> io.Input:
         advanced=True,
         tooltip="Audio guidance. 1 is off, as Lite and Pro want it; the pretrained teacher wants "
         "3. Anything but 1 doubles the work.",
+    )
+
+
+def cache_seconds(tooltip: str) -> io.Input:
+    return make(
+        io.Float.Input,
+        "cache_seconds",
+        default=CACHE_SECONDS,
+        min=CHUNK_FRAMES / FPS,
+        max=LONGEST_CACHE,
+        step=0.04,
+        advanced=True,
+        tooltip=f"{tooltip} The model was trained with {CACHE_SECONDS:g}.",
     )
 
 

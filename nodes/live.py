@@ -7,14 +7,13 @@ import time
 import torch
 from comfy_api.latest import io
 
-from ..flashhead.clock import Clock
-from ..flashhead.config import CHUNK_FRAMES, FPS
-from ..flashhead.settings import LONGEST_CACHE, Settings
+from ..flashhead.config import FPS
+from ..flashhead.live_audio import Piece
+from ..flashhead.settings import Settings
 from ..flashhead.speech import Speech
 from . import inputs
-from .live_audio import Piece
 from .live_session import Session, running
-from .progress import check_interrupt, say
+from .progress import Stages, check_interrupt, say
 from .schema import make, schema
 from .stream import Run, decode, load, parked, plan, sample, start
 from .types import AudioEncoderType, SpokenAudio
@@ -45,17 +44,7 @@ class Live(io.ComfyNode):
                 *inputs.sampling(),
                 inputs.color_match(),
                 inputs.guidance(),
-                make(
-                    io.Float.Input,
-                    "cache_seconds",
-                    default=8.0,
-                    min=CHUNK_FRAMES / FPS,
-                    max=LONGEST_CACHE,
-                    step=0.04,
-                    advanced=True,
-                    tooltip="How much of the past a chunk hears, in seconds. The model was trained "
-                    "with 8.",
-                ),
+                inputs.cache_seconds("How much of the past a chunk hears, in seconds."),
                 make(
                     io.Float.Input,
                     "wait_seconds",
@@ -110,22 +99,22 @@ class Live(io.ComfyNode):
         state = start(vae, portrait, seed)
         shared = plan(model, settings, state)
 
-        def render(audio: SpokenAudio, report: Report):
-            latents, sampled = sample(model, shared, audio, 0, state, report)
-            return decode(vae, latents, sampled, color_match, report)
+        def render(audio: SpokenAudio, stages: Stages):
+            latents, sampled = sample(model, shared, audio, 0, state, stages)
+            return decode(vae, latents, sampled, color_match, stages)
 
         # A device's first chunk takes far longer than the next: nobody has to wait for it.
         say("getting ready")
-        render(silence, Report(model.load_device))
+        render(silence, Stages(model.load_device))
         session = Session(run.size, geometry)
         with running(cls.hidden.unique_id, session):
             try:
                 say("waiting for sound: press Start microphone, or connect to the socket")
                 for piece in session.pieces(wait_seconds, check_interrupt):
-                    report = Report(model.load_device)
-                    frames, state = render(spoken(piece.heard, piece.frames), report)
+                    stages = Stages(model.load_device)
+                    frames, state = render(spoken(piece.heard, piece.frames), stages)
                     session.show(frames, piece)
-                    report.chunk(session, piece)
+                    say(_line(session, piece, stages))
             except BaseException as failure:
                 session.end(str(failure).strip() or "The workflow was cancelled.")
                 raise
@@ -134,32 +123,15 @@ class Live(io.ComfyNode):
         return io.NodeOutput(parked(state), ui={"text": [made]})
 
 
-class Report:
-    """What the node's line of text says of one chunk; and how Cancel gets in."""
-
-    def __init__(self, device: torch.device):
-        self._clock, self._started = Clock(device), time.perf_counter()
-
-    def step(self, done: int, steps: int) -> None:
-        """After a sampling step."""
-        check_interrupt()
-
-    def stage(self, name: str) -> None:
-        """After a stage of a chunk."""
-        check_interrupt()
-        self._clock.lap(name)
-
-    def chunk(self, session: Session, piece: Piece) -> None:
-        """After a chunk that was sent."""
-        now = time.perf_counter()
-        speed = piece.frames / FPS / max(now - self._started, 1e-9)
-        parts = [
-            f"{session.frames / FPS:.1f} s",
-            f"{speed:.2f}x real time",
-            f"{1000 * (now - piece.complete):.0f} ms after the sound",
-        ]
-        if session.dropped:
-            parts.insert(0, f"too slow: {session.dropped:.1f} s of sound left out")
-        stages = self._clock.seconds().items()
-        parts += [f"{name} {1000 * seconds:.0f} ms" for name, seconds in stages]
-        say(" · ".join(parts))
+def _line(session: Session, piece: Piece, stages: Stages) -> str:
+    """What the node's line of text says after a chunk that was sent."""
+    now = time.perf_counter()
+    speed = piece.frames / FPS / max(now - stages.started, 1e-9)
+    parts = [
+        f"{session.frames / FPS:.1f} s",
+        f"{speed:.2f}x real time",
+        f"{1000 * (now - piece.complete):.0f} ms after the sound",
+    ]
+    if session.dropped:
+        parts.insert(0, f"too slow: {session.dropped:.1f} s of sound left out")
+    return " · ".join(parts + stages.lines())

@@ -17,7 +17,7 @@ from server import PromptServer
 
 from ..flashhead.config import FPS
 from ..flashhead.errors import FlashHeadError
-from .live_audio import LATE, RATES, SAMPLE_KINDS, LiveAudio
+from ..flashhead.live_audio import LATE, RATES, SAMPLE_KINDS, LiveAudio
 from .live_session import Client, Ended, LiveError, Session, Shown, find
 
 ROUTE = "/flashhead/live/{node_id}"

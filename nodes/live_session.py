@@ -18,7 +18,7 @@ import torch
 
 from ..flashhead.config import FPS, ChunkGeometry
 from ..flashhead.errors import FlashHeadError
-from .live_audio import LiveAudio, Piece
+from ..flashhead.live_audio import LiveAudio, Piece
 
 # Chunks on their way to a client; while it is slower than that, nothing is rendered.
 UNDERWAY = 2

@@ -26,47 +26,62 @@ def say(text: str) -> None:
         server.send_progress_text(text, server.last_node_id)
 
 
-class Watch:
-    """The progress of one node that makes chunks.
+class Stages:
+    """The stages of one chunk: how long each took on a device, and a way in for Cancel."""
 
-    chunks, steps: how many there will be, and the sampling steps of each. device: whose time the
-    stages take.
-    """
-
-    def __init__(self, chunks: int, steps: int, device: torch.device):
-        self._chunks, self._steps, self._device = chunks, steps, device
-        self._bar = comfy.utils.ProgressBar(chunks * max(1, steps))
-        self._done = 0
-        self._started = time.perf_counter()
+    def __init__(self, device: torch.device):
+        self.started = time.perf_counter()
         self._clock = Clock(device)
 
     def step(self, done: int, steps: int) -> None:
         """After a sampling step."""
         check_interrupt()
+
+    def stage(self, name: str) -> None:
+        """After a stage."""
+        check_interrupt()
+        self._clock.lap(name)
+
+    def lines(self) -> list[str]:
+        """Each stage and its time; waits for the device."""
+        return [f"{name} {1000 * time:.0f} ms" for name, time in self._clock.seconds().items()]
+
+
+class Watch:
+    """The progress of one node that makes chunks.
+
+    chunks, steps: how many there will be, and the sampling steps of each. device: whose time the
+    stages take. whole: whether the node does all stages, so that its speed is the video's.
+    """
+
+    def __init__(self, chunks: int, steps: int, device: torch.device, whole: bool = False):
+        self._chunks, self._steps, self._device, self._whole = chunks, steps, device, whole
+        self._bar = comfy.utils.ProgressBar(chunks * steps)
+        self._done = 0
+        self._stages = Stages(device)
+
+    def step(self, done: int, steps: int) -> None:
+        """After a sampling step."""
+        self._stages.step(done, steps)
         self._bar.update_absolute(self._done * self._steps + done)
 
     def stage(self, name: str) -> None:
         """After a stage of a chunk."""
-        check_interrupt()
-        self._clock.lap(name)
+        self._stages.stage(name)
 
     def chunk(self, frames: torch.Tensor | None = None) -> None:
         """After a chunk; its last frame becomes the preview."""
         self._done += 1
-        now, started, clock = time.perf_counter(), self._started, self._clock
+        passed = time.perf_counter() - self._stages.started
         preview = None if frames is None or not len(frames) else _preview(frames[-1])
-        total = self._chunks * max(1, self._steps)
-        self._bar.update_absolute(self._done * max(1, self._steps), total, preview)
-        say(self._line(now - started, clock.seconds(), 0 if frames is None else len(frames)))
-        self._started, self._clock = time.perf_counter(), Clock(self._device)
-
-    def _line(self, passed: float, stages: dict[str, float], frames: int) -> str:
+        total = self._chunks * self._steps
+        self._bar.update_absolute(self._done * self._steps, total, preview)
         parts = [f"chunk {self._done}/{self._chunks}"] if self._chunks > 1 else []
-        if frames and passed and "sample" in stages:
-            speed = frames / passed
+        if self._whole and frames is not None and passed:
+            speed = len(frames) / passed
             parts.append(f"{speed:.1f} fps, {speed / FPS:.2f}x real time")
-        parts += [f"{name} {1000 * seconds:.0f} ms" for name, seconds in stages.items()]
-        return " · ".join(parts)
+        say(" · ".join(parts + self._stages.lines()))
+        self._stages = Stages(self._device)
 
 
 def _preview(frame: torch.Tensor) -> tuple[str, Image.Image, int]:

@@ -4,11 +4,9 @@ import comfy.model_management
 import torch
 from comfy_api.latest import io
 
-from ..flashhead.settings import Settings
 from . import inputs
 from .schema import schema
 from .stream import Run, parked
-from .vae import adapt_vae
 
 
 class Sampler(io.ComfyNode):
@@ -33,23 +31,8 @@ class Sampler(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
-        cls,
-        model,
-        vae,
-        audio,
-        seed: int,
-        steps: int,
-        shift: float,
-        color_match: float,
-        guidance: float,
-        portrait=None,
-        state=None,
-    ) -> io.NodeOutput:
-        settings = Settings(
-            seed=seed, steps=steps, shift=shift, color_match=color_match, guidance=guidance
-        )
-        run = Run(model, adapt_vae(vae), audio, settings, portrait, state)
+    def execute(cls, model, vae, audio, portrait=None, state=None, **choices) -> io.NodeOutput:
+        run = Run.of(model, vae, audio, portrait, state, **choices)
         images = torch.empty(
             (audio.speech.frames, *run.size, 3),
             device=comfy.model_management.intermediate_device(),

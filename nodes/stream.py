@@ -24,7 +24,7 @@ from ..flashhead.stream import check_finite, decode_chunk, plan_stream, sample_c
 from .models import flashhead_model, predictor
 from .progress import Watch
 from .types import Sampled, SpokenAudio, State
-from .vae import FlashHeadVAE
+from .vae import FlashHeadVAE, adapt_vae
 
 _CPU = torch.device("cpu")
 
@@ -170,6 +170,11 @@ class Run:
         else:
             self.vae.geometry.check_size(self.size)
 
+    @classmethod
+    def of(cls, model, vae, audio: SpokenAudio, portrait, state, **choices) -> Run:
+        """From what is connected to a node of `inputs.whole_clip`, and its widgets."""
+        return cls(model, adapt_vae(vae), audio, Settings(**choices), portrait, state)
+
     @property
     def size(self) -> tuple[int, int]:
         """(height, width)"""
@@ -186,7 +191,7 @@ class Run:
         state = self.state or start(self.vae, self.portrait, self.settings.seed)
         state = replace(state, stream=state.stream.to(device))  # once, not at every chunk
         shared = plan(self.model, self.settings, state)
-        watch = Watch(self.chunks, shared.steps, device)
+        watch = Watch(self.chunks, shared.steps, device, whole=True)
         for chunk in range(self.chunks):
             latents, state = sample(self.model, shared, self.audio, chunk, state, watch)
             frames, state = decode(self.vae, latents, state, self.settings.color_match, watch)

@@ -10,33 +10,17 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
-from ..generator import Block, Generator, Options
+from ..generator import Block, Generator
 
 
 class CheckpointedBlock(Block):
     """A block that keeps its inputs only, and runs again for the backward pass."""
 
-    def forward(
-        self,
-        x: Tensor,
-        modulation: Tensor,
-        keys_values: tuple[Tensor, Tensor],
-        rotary: Tensor,
-        options: Options,
-    ) -> Tensor:
+    def forward(self, *inputs) -> Tensor:
         if not torch.is_grad_enabled():
-            return self.compute(x, modulation, keys_values, rotary, options)
+            return self.compute(*inputs)
         # Nothing in a block is random, so no random state needs keeping.
-        return checkpoint(
-            self.compute,
-            x,
-            modulation,
-            keys_values,
-            rotary,
-            options,
-            use_reentrant=False,
-            preserve_rng_state=False,
-        )
+        return checkpoint(self.compute, *inputs, use_reentrant=False, preserve_rng_state=False)
 
     def compute(self, *inputs) -> Tensor:
         return super().forward(*inputs)

@@ -10,8 +10,8 @@ from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from ..metrics import tracking
 from . import face_hair, face_parts, face_scene
 from .identities import Identity
 from .shapes import Canvas, Point, grid, moved, zoomed
@@ -131,13 +131,5 @@ def put_back(frames: Tensor, pose: Tensor) -> Tensor:
     pose: (T, 3), shift right and down in pixels and roll in radians, as `Clip` has it.
     """
     size = frames.shape[1]
-    x, y = scene(size)
-    shift_x, shift_y, roll = (pose[:, i].view(-1, 1, 1) for i in range(3))
-    cos, sin = torch.cos(roll), torch.sin(roll)
-    at_x = cos * x - sin * (y - NECK) + shift_x * (2 / size / ZOOM)
-    at_y = sin * x + cos * (y - NECK) + NECK + shift_y * (2 / size / ZOOM)
-    points = torch.stack([at_x * ZOOM, (at_y - CENTER_Y) * ZOOM], dim=3)
-    moved_frames = functional.grid_sample(
-        frames.movedim(3, 1), points, padding_mode="border", align_corners=False
-    )
-    return moved_frames.movedim(1, 3)
+    neck = ((NECK - CENTER_Y) * ZOOM + 1) * size / 2 - 0.5
+    return tracking.put_back(frames, pose, (neck, (size - 1) / 2))

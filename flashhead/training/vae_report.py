@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..metrics.openness import MouthMeter
 from ..metrics.regions import Regions
+from ..metrics.signals import correlation
 from ..vae import VAE
 from .clip_cache import ClipCache
 from .clips import Clip
@@ -32,12 +33,6 @@ def mouth_meter(identity: int, size: int) -> MouthMeter:
 def measure_openness(frames: Tensor, clip: Clip) -> Tensor:
     """Height of the dark in the mouth (T,) of frames (T, H, W, 3) in [0, 1] with a clip's pose."""
     return mouth_meter(clip.identity, frames.shape[1]).read(put_back(frames, clip.pose))
-
-
-def correlation(a: Tensor, b: Tensor) -> float:
-    """Pearson's."""
-    a, b = a - a.mean(), b - b.mean()
-    return float((a * b).sum() / (a.norm() * b.norm()).clamp_min(1e-12))
 
 
 def psnr(error: Tensor, weight: Tensor) -> float:

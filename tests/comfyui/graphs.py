@@ -99,3 +99,26 @@ def chunk_by_chunk(count: int, *, color_match: float = 1.0, **settings: Any) -> 
         )
         state = [f"decode{chunk}", 1]
     return graph
+
+
+def in_a_ksampler() -> dict[str, Any]:
+    """Our MODEL where it does not belong: "ksampler"."""
+    return {
+        "load": lite()["load"],
+        "latent": node("EmptyLTXVLatentVideo", width=64, height=64, length=33, batch_size=1),
+        "words": node("LotusConditioning"),  # the one core CONDITIONING that needs no text model
+        "ksampler": node(
+            "KSampler",
+            model=["load", 0],
+            positive=["words", 0],
+            negative=["words", 0],
+            latent_image=["latent", 0],
+            seed=1,
+            steps=2,
+            cfg=1.0,
+            sampler_name="euler",
+            scheduler="simple",
+            denoise=1.0,
+        ),
+        "save": node("SaveLatent", samples=["ksampler", 0], filename_prefix="x"),
+    }

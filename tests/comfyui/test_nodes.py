@@ -12,7 +12,7 @@ import torch
 import flashhead
 from flashhead.audio_source import FileAudio
 
-from .graphs import lite, node
+from .graphs import in_a_ksampler, lite, node
 from .pictures import pixels
 from .server import (
     FIXTURES,
@@ -289,25 +289,7 @@ def test_a_batch_of_portraits_is_refused(server: ComfyServer):
 
 
 def test_a_ksampler_says_which_node_to_use(server: ComfyServer):
-    prompt = {
-        "load": lite()["load"],
-        "latent": node("EmptyLTXVLatentVideo", width=64, height=64, length=33, batch_size=1),
-        "words": node("LotusConditioning"),  # the one core CONDITIONING that needs no text model
-        "ksampler": node(
-            "KSampler",
-            model=["load", 0],
-            positive=["words", 0],
-            negative=["words", 0],
-            latent_image=["latent", 0],
-            seed=1,
-            steps=2,
-            cfg=1.0,
-            sampler_name="euler",
-            scheduler="simple",
-            denoise=1.0,
-        ),
-        "save": node("SaveLatent", samples=["ksampler", 0], filename_prefix="x"),
-    }
+    prompt = in_a_ksampler()
     assert "FlashHead Sampler" in sampler_error(server, prompt, "ksampler")
 
 

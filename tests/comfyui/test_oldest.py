@@ -12,7 +12,7 @@ import torch
 import flashhead
 from flashhead.audio_source import FileAudio
 
-from .graphs import chunk_by_chunk, lite, node
+from .graphs import chunk_by_chunk, in_a_ksampler, lite
 from .pictures import pixels
 from .server import FIXTURES, PORTRAIT, SPEECH, ComfyServer, hum
 
@@ -105,26 +105,7 @@ def test_cancel(old: ComfyServer):
 
 
 def test_a_model_in_a_ksampler_explains_itself(old: ComfyServer):
-    prompt = {
-        "load": lite()["load"],
-        "latent": node("EmptyLTXVLatentVideo", width=64, height=64, length=33, batch_size=1),
-        "words": node("LotusConditioning"),
-        "ksampler": node(
-            "KSampler",
-            model=["load", 0],
-            positive=["words", 0],
-            negative=["words", 0],
-            latent_image=["latent", 0],
-            seed=1,
-            steps=2,
-            cfg=1.0,
-            sampler_name="euler",
-            scheduler="simple",
-            denoise=1.0,
-        ),
-        "save": node("SaveLatent", samples=["ksampler", 0], filename_prefix="x"),
-    }
-    prompt_id = old.queue(prompt)
+    prompt_id = old.queue(in_a_ksampler())
     old.wait(prompt_id, check=False)
     (event,) = old.events_of(prompt_id, "execution_error")
     assert "FlashHead Sampler" in event["data"]["exception_message"]

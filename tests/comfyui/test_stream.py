@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import av
 import numpy as np
 import pytest
@@ -99,19 +101,25 @@ def test_generate_video_gives_the_samplers_frames_with_sound(server: ComfyServer
     assert sound == pytest.approx(1.5, abs=0.1)
 
 
+def unfinished(server: ComfyServer) -> set[Path]:
+    """The kept parts of cancelled videos: the server is shared, other tests cancel too."""
+    return set((server.base / "output" / "video").glob("FlashHead_unfinished*.mp4"))
+
+
 def test_cancelled_video_is_kept_and_plays(server: ComfyServer):
     server.place_input("long.wav", hum(seconds=120))
     prompt = lite(sampler="FlashHeadGenerateVideo", speech="long.wav", seed=77)
     for name in ("create", "images"):
         del prompt[name]
     prompt["video"]["inputs"]["video"] = ["sampler", 0]
+    kept_before = unfinished(server)
     prompt_id = server.queue(prompt)
     for _ in range(2):
         server.wait_event("preview", prompt_id=prompt_id)
     server.interrupt()
     server.wait(prompt_id, timeout=10, check=False)
     assert server.events_of(prompt_id, "execution_interrupted")
-    (kept,) = (server.base / "output" / "video").glob("FlashHead_unfinished*.mp4")
+    (kept,) = unfinished(server) - kept_before
     with av.open(str(kept)) as video:
         assert sum(1 for _ in video.decode(video=0)) >= 24
 

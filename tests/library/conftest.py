@@ -15,15 +15,6 @@ FIXTURES = Path(__file__).parents[1] / "fixtures"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
-@pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    """The miniature's tensors are too small to share out, least of all on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="session")
 def checkpoint():
     """The miniature checkpoint's folder."""

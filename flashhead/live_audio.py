@@ -10,8 +10,8 @@ import av
 import numpy as np
 import torch
 
-from ..flashhead.config import FPS, SAMPLE_RATE, ChunkGeometry, frame_count
-from ..flashhead.errors import AudioError
+from .config import FPS, SAMPLE_RATE, ChunkGeometry, frame_count
+from .errors import AudioError
 
 SAMPLE_KINDS = {"float32": np.dtype("<f4"), "int16": np.dtype("<i2")}
 RATES = range(8_000, 192_001)
