@@ -164,7 +164,10 @@ class AudioEncoderConfig:
 
 @dataclass(frozen=True)
 class LTXVAEConfig:
-    """The LTX 0.9.0 VAE's sizes, as diffusers names them (DESIGN §1.4)."""
+    """The LTX 0.9.0 VAE's sizes, as diffusers names them (DESIGN §1.4).
+
+    decoder_layers_per_block None means the encoder's; a level may have none.
+    """
 
     block_out_channels: tuple[int, ...]
     layers_per_block: tuple[int, ...]
@@ -175,6 +178,7 @@ class LTXVAEConfig:
     patch_size: int = 4
     encoder_causal: bool = True
     decoder_causal: bool = False
+    decoder_layers_per_block: tuple[int, ...] | None = None
 
     @classmethod
     def from_diffusers(cls, config: Mapping[str, Any], where: str) -> LTXVAEConfig:
@@ -194,9 +198,12 @@ class LTXVAEConfig:
         defaults["spatio_temporal_scaling"] = (True, True, True, False)
         values = Values({**defaults, **config}, where)
         widths = values.sizes("block_out_channels")
+        decoder_layers = values.config["decoder_layers_per_block"]
+        if decoder_layers is not None:
+            decoder_layers = values.counts("decoder_layers_per_block", len(widths) + 1)
         return cls(
             block_out_channels=widths,
-            layers_per_block=values.sizes("layers_per_block", len(widths) + 1),
+            layers_per_block=values.counts("layers_per_block", len(widths) + 1),
             spatio_temporal_scaling=values.flags("spatio_temporal_scaling", len(widths)),
             latent_channels=values.size("latent_channels"),
             in_channels=values.size("in_channels"),
@@ -204,6 +211,7 @@ class LTXVAEConfig:
             patch_size=values.size("patch_size"),
             encoder_causal=values.flag("encoder_causal"),
             decoder_causal=values.flag("decoder_causal"),
+            decoder_layers_per_block=decoder_layers,
         )
 
     def published(self) -> dict[str, Any]:

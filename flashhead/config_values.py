@@ -54,6 +54,13 @@ class Values:
             raise self.refuse(key, "sizes above 0")
         return value
 
+    def counts(self, key: str, count: int) -> tuple[int, ...]:
+        """A list of `count` numbers of layers, 0 among them."""
+        value = self._list(key, count)
+        if not all(type(n) is int and 0 <= n <= _MOST_LAYERS for n in value):
+            raise self.refuse(key, f"{count} numbers of layers")
+        return value
+
     def flags(self, key: str, count: int) -> tuple[bool, ...]:
         value = self._list(key, count)
         if not all(isinstance(flag, bool) for flag in value):

@@ -58,12 +58,14 @@ class Muon(torch.optim.Optimizer):
                 parameter.add_(update.view_as(parameter), alpha=-group["lr"] * scale)
 
 
-def inner_weights(network: nn.Module) -> list[nn.Parameter]:
-    """Weights with two dimensions or more, but those that meet pixels or latents."""
-    outer = ("conv_in.conv", "conv_out.conv")
+def branch_weights(network: nn.Module) -> list[nn.Parameter]:
+    """The convolutions of residual blocks that are trained.
+
+    Not those that change the size or meet pixels or latents: after a linear start they carry the
+    picture, and steps of equal size in every direction would undo that.
+    """
     return [
         parameter
         for name, parameter in network.named_parameters()
-        if parameter.ndim > 1
-        and not any(name.removeprefix(half).startswith(outer) for half in ("encoder.", "decoder."))
+        if parameter.ndim > 1 and parameter.requires_grad and ".resnets." in name
     ]

@@ -77,6 +77,10 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         return tuple(_value(inner[0], v, where) for v in value)
     if origin in (typing.Union, types.UnionType):
         kinds = typing.get_args(kind)
+        if isinstance(value, list):
+            listed = next((k for k in kinds if typing.get_origin(k) is tuple), None)
+            if listed is not None:
+                return _value(listed, value, where)
     else:
         kinds = (kind,)
     for plain in kinds:

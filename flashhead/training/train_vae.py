@@ -80,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     run_stage(stage, arguments, updates=run.updates, seed=run.seed, measure=measure)
     trained = stage.averaged_vae()
+    rng = torch.Generator().manual_seed(run.seed)
     fit_statistics(trained, clips, min(STATISTICS_CLIPS, len(clips)), clips.frames, rng)
     export_vae(trained, arguments.output)
 

@@ -23,6 +23,7 @@ class VAESizes:
     spatio_temporal_scaling: tuple[bool, ...] = (True, True, False)
     latent_channels: int = 32
     patch_size: int = 4
+    decoder_layers_per_block: tuple[int, ...] | None = None
 
     def config(self) -> LTXVAEConfig:
         return LTXVAEConfig(
@@ -31,6 +32,7 @@ class VAESizes:
             self.spatio_temporal_scaling,
             self.latent_channels,
             patch_size=self.patch_size,
+            decoder_layers_per_block=self.decoder_layers_per_block,
         )
 
 

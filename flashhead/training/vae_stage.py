@@ -13,7 +13,7 @@ from ..weights import build
 from .clip_cache import ClipCache
 from .initialisation import new_readout
 from .loop import Schedule
-from .optimizers import Muon, inner_weights
+from .optimizers import Muon, branch_weights
 from .updates import Losses, mixed_precision
 from .vae_losses import (
     LatentProbe,
@@ -32,11 +32,20 @@ from .video_batch import VideoBatch, draw_videos
 class VAESettings:
     """batch: clips an update, frames of each. accumulate: batches to an update.
 
-    learning_rate: of Adam; muon_rate: of Muon, 0 for Adam alone (a linear start wants that, and
-    1e-4 at most). average: decay of the averaged weights per update. precision: "float32" or
-    "bfloat16". The weights: see `vae_losses`; square: of the squared difference beside the
-    absolute one.
+    encoder: whether it is trained too; one that a linear start has fitted can stay, its latents
+    then being final while the decoder still learns. noise: largest deviation of what is added to
+    the latents of an encoder that stays (a trained one has its posterior's); each clip draws its
+    own, so that the decoder learns to look past a generator's errors, which flicker, and to
+    trust latents without any.
+
+    learning_rate: of Adam (after a linear start 1e-4 at most); muon_rate: of Muon for the residual
+    branches, 0 for Adam alone. average: decay of the averaged weights per update. precision:
+    "float32" or "bfloat16". The weights: see `vae_losses`; square: of the squared difference
+    beside the absolute one.
     """
+
+    encoder: bool = True
+    noise: float = 0.4
 
     batch: int = 2
     frames: int = 17
@@ -93,9 +102,12 @@ class VAEStage:
         ).to(device)
         self.probe.start()
         self.modules = nn.ModuleDict({"vae": vae, "probe": self.probe})
-        inner = inner_weights(vae) if settings.muon_rate else []
+        if not settings.encoder:
+            vae.encoder.requires_grad_(False)
+            self.probe.requires_grad_(False)
+        inner = branch_weights(vae) if settings.muon_rate else []
         own = {id(parameter) for parameter in inner}
-        rest = [p for p in self.modules.parameters() if id(p) not in own]
+        rest = [p for p in self.modules.parameters() if p.requires_grad and id(p) not in own]
         self.rates = [settings.learning_rate]
         self.optimizers: list[torch.optim.Optimizer] = [
             torch.optim.AdamW(rest, lr=settings.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
@@ -107,12 +119,18 @@ class VAEStage:
         self.count = 0
 
     def losses(self, batch: VideoBatch, noise: Tensor | None, rng: torch.Generator) -> Losses:
-        """Of one batch, with gradients; `noise` of the posterior, by default drawn."""
+        """Of one batch, with gradients; `noise` of the latents, by default drawn."""
         settings = self.settings
-        mean, log_variance = encode_distribution(self.vae, batch.video)
+        with torch.set_grad_enabled(settings.encoder):
+            mean, log_variance = encode_distribution(self.vae, batch.video)
         if noise is None:
             noise = torch.randn(mean.shape, generator=rng).to(mean)
-        made = decode_raw(self.vae, mean + (0.5 * log_variance).exp() * noise).float()
+        if settings.encoder:
+            deviation = (0.5 * log_variance).exp()
+        else:
+            share = torch.rand(len(mean), 1, 1, 1, 1, generator=rng)
+            deviation = (settings.noise * share).to(mean)
+        made = decode_raw(self.vae, mean + deviation * noise).float()
         weight = region_weight(
             batch.mouth,
             batch.eyes,
@@ -124,16 +142,16 @@ class VAEStage:
             "pixels": reconstruction_loss(made, batch.video, weight, settings.square),
             "temporal": temporal_loss(made, batch.video, weight),
             "detail": detail_loss(made, batch.video, weight),
-            "kl": kl_divergence(mean, log_variance),
-            "probe": probe_loss(self.probe(mean), batch.openness, batch.width),
         }
         total = (
             parts["pixels"]
             + settings.temporal * parts["temporal"]
             + settings.detail * parts["detail"]
-            + settings.kl * parts["kl"]
-            + settings.probe * parts["probe"]
         )
+        if settings.encoder:
+            parts["kl"] = kl_divergence(mean, log_variance)
+            parts["probe"] = probe_loss(self.probe(mean), batch.openness, batch.width)
+            total = total + settings.kl * parts["kl"] + settings.probe * parts["probe"]
         parts["mse"] = (made.detach() - batch.video).square().mean()
         return {"loss": total, **parts}
 

@@ -194,7 +194,7 @@ class Decoder(nn.Module):
     def __init__(self, config: LTXVAEConfig, backend: Backend):
         super().__init__()
         widths, causal = config.block_out_channels[::-1], config.decoder_causal
-        layers = config.layers_per_block[::-1]
+        layers = (config.decoder_layers_per_block or config.layers_per_block)[::-1]
         self.conv_in = TimePaddedConv3d(config.latent_channels, widths[0], backend, causal=causal)
         self.mid_block = MidBlock(widths[0], layers[0], backend, causal=causal)
         self.up_blocks = nn.ModuleList(

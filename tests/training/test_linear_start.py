@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,12 +10,13 @@ from flashhead.training.clip_cache import ClipCache, write_clips
 from flashhead.training.drawn_clips import babbling_clips
 from flashhead.training.linear_start import linear_start, principal_components
 from flashhead.training.loop import LoopSettings, train
-from flashhead.training.optimizers import Muon, inner_weights, orthogonalized
+from flashhead.training.optimizers import Muon, branch_weights, orthogonalized
 from flashhead.training.vae_network import new_vae
 from flashhead.training.vae_stage import VAESettings, VAEStage, fit_statistics
 from flashhead.training.video_batch import draw_videos
 
 CONFIG = LTXVAEConfig((16, 16), (1, 1, 1), (True, True), 12, patch_size=4)
+LINEAR_ENCODER = replace(CONFIG, layers_per_block=(0, 0, 0), decoder_layers_per_block=(1, 1, 2))
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -64,7 +66,7 @@ def test_orthogonalized_matrices_have_equal_singular_values():
         assert values.min() > 0.5 and values.max() < 1.4
 
 
-def test_muon_goes_down_and_leaves_pixels_and_latents_to_adam():
+def test_muon_goes_down_and_takes_the_residual_branches_alone():
     weight = torch.nn.Parameter(torch.randn(4, 6, generator=rng()))
     target = torch.randn(4, 6, generator=rng(1))
     optimizer = Muon([weight], lr=0.1)
@@ -75,13 +77,10 @@ def test_muon_goes_down_and_leaves_pixels_and_latents_to_adam():
         optimizer.step()
     assert float((weight.detach() - target).square().sum()) < 0.1 * first
     vae = new_vae(CONFIG, rng())
-    inner = {id(p) for p in inner_weights(vae)}
-    outer = [name for name, p in vae.named_parameters() if id(p) not in inner and p.ndim > 1]
-    assert outer == [
-        f"{half}.{layer}.conv.weight"
-        for half in ("encoder", "decoder")
-        for layer in ("conv_in", "conv_out")
-    ]
+    branches = {id(p) for p in branch_weights(vae)}
+    for name, parameter in vae.named_parameters():
+        of_branch = name.endswith(("conv1.conv.weight", "conv2.conv.weight"))
+        assert (id(parameter) in branches) == of_branch
 
 
 SETTINGS = VAESettings(batch=1, frames=5)
@@ -94,6 +93,22 @@ def test_training_lowers_the_loss_and_leaves_the_global_random_state(clips):
     losses = [stage.step(draws)["loss"] for _ in range(30)]
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_an_encoder_that_stays_keeps_its_latents_while_the_decoder_learns(clips):
+    vae = new_vae(LINEAR_ENCODER, rng())
+    assert not any(".resnets." in name for name, _ in vae.encoder.named_parameters())
+    assert len(vae.decoder.mid_block.resnets) == 2
+    assert LTXVAEConfig.from_diffusers(vae.config.published(), "here") == LINEAR_ENCODER
+    settings = VAESettings(batch=2, frames=5, encoder=False, muon_rate=2e-3)
+    video = draw_videos(clips, 1, 5, rng(2), torch.device("cpu")).video
+    before = vae.encode(video).detach()
+    stage = VAEStage(vae, clips, settings, 40)
+    draws = rng(1)
+    losses = [stage.step(draws) for _ in range(30)]
+    assert torch.equal(vae.encode(video), before)
+    assert not {"kl", "probe"} & losses[0].keys()
+    assert sum(x["loss"] for x in losses[-5:]) < 0.9 * sum(x["loss"] for x in losses[:5])
 
 
 def test_a_resumed_training_is_bit_identical(clips, tmp_path):
