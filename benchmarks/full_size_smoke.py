@@ -27,10 +27,10 @@ from flashbench.watch import peak_memory
 
 import flashhead
 from flashhead.conversion import STORAGE
+from flashhead.examples import PHOTOGRAPH
 from flashhead.miniature import PUBLISHED_LITE, PUBLISHED_PRO, write_checkpoint
 from flashhead.weights import open_weights
 
-PORTRAIT = Path(flashhead.__file__).parent / "examples" / "portrait.png"
 SIZES = {"lite": PUBLISHED_LITE, "pro": PUBLISHED_PRO}
 # DESIGN §1.1: bytes in float32, elements, tensors (None where the page has none).
 FILES = {
@@ -75,7 +75,7 @@ def generate(path: str, dtype: str, size: tuple[int, int], steps: int) -> dict[s
     loaded = time.perf_counter()
     samples = torch.randn(bundle.geometry.new_samples, generator=torch.Generator().manual_seed(0))
     (chunk,) = flashhead.generate(
-        bundle, PORTRAIT, samples * 0.1, 16_000, size=size, steps=steps, color_match=0.0
+        bundle, PHOTOGRAPH, samples * 0.1, 16_000, size=size, steps=steps, color_match=0.0
     )
     done = time.perf_counter()
     assert torch.isfinite(chunk.frames).all() and chunk.frames.std() > 0.01

@@ -28,10 +28,10 @@ from flashbench.work import count_work, matmul_rate
 
 import flashhead
 from flashhead.config import FPS
+from flashhead.examples import PHOTOGRAPH
 from flashhead.sampling import plan_sampling
 from flashhead.variants import VARIANTS as PUBLISHED
 
-PORTRAIT = Path(flashhead.__file__).parent / "examples" / "portrait.png"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -111,7 +111,7 @@ def measure(options: argparse.Namespace) -> Results:
         _compile(bundle)
 
     start = time.perf_counter()
-    live = flashhead.LiveStream(bundle, str(PORTRAIT), settings)
+    live = flashhead.LiveStream(bundle, str(PHOTOGRAPH), settings)
     plan = plan_sampling(
         bundle.generator,
         live.state.portrait.latents,
@@ -123,7 +123,7 @@ def measure(options: argparse.Namespace) -> Results:
     open_s, compile_s = time.perf_counter() - start, None
     if options.compile:  # once more, to tell the compiling from the opening
         with stopwatch(device) as again:
-            flashhead.LiveStream(bundle, str(PORTRAIT), settings)
+            flashhead.LiveStream(bundle, str(PHOTOGRAPH), settings)
         open_s, compile_s = again[0], open_s - again[0]
 
     count = bundle.geometry.new_samples
@@ -138,7 +138,7 @@ def measure(options: argparse.Namespace) -> Results:
     reference, differences = None, {}
     if options.reference:
         reference = Reference(
-            options.reference, bundle, PORTRAIT, settings, options.steps, compiled=options.compile
+            options.reference, bundle, PHOTOGRAPH, settings, options.steps, compiled=options.compile
         )
         now, live.state = live.state, beginning
         differences = compare(live, plan, reference, speech[0])

@@ -14,6 +14,7 @@ from .errors import (
     FlashHeadError,
     NonFiniteError,
     PortraitError,
+    PortraitWarning,
     SizeError,
 )
 from .generation import generate
@@ -30,6 +31,7 @@ __all__ = [
     "LiveStream",
     "NonFiniteError",
     "PortraitError",
+    "PortraitWarning",
     "Session",
     "Settings",
     "SizeError",

@@ -16,8 +16,8 @@ from .generation import audio_source
 from .live import OnChunkStep
 from .portrait import Portrait, load_portrait, prepare_portrait
 from .settings import Settings
-from .state import encode_portrait, select_sessions, start_stream
-from .stream import Chunk, hear_chunk, plan_stream, render_chunk
+from .state import select_sessions, start_stream
+from .stream import Chunk, condition_on, hear_chunk, plan_stream, render_chunk
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ def generate_batch(
     settings = settings or Settings()
     if not sessions:
         raise FlashHeadError("A batch of no sessions was asked for; give at least one.")
+    settings = replace(settings, size=settings.size or bundle.native_size)
     bundle.geometry.check_size(settings.size)
     for session in sessions:
         replace(settings, seed=session.seed)  # checks the seed
@@ -68,9 +69,7 @@ def generate_batch(
 def _run(bundle, pictures, sources, seeds, settings, on_step) -> Iterator[list[Chunk | None]]:
     geometry = bundle.geometry
     portraits = torch.stack([prepare_portrait(picture, settings.size) for picture in pictures])
-    state = start_stream(
-        encode_portrait(bundle.vae, geometry, portraits), seeds, settings.cache_seconds
-    )
+    state = start_stream(condition_on(bundle, portraits), seeds, settings.cache_seconds)
     plan = plan_stream(bundle.generator, bundle.variant, settings, state.portrait.latents)
     totals = [frame_count(source.samples, source.sample_rate) for source in sources]
     speech = [speech_blocks(source, geometry.new_samples) for source in sources]

@@ -17,6 +17,7 @@ from torch import Tensor
 from .components import audio_encoder_in, generator_in, vae_in
 from .errors import CheckpointError
 from .float8 import FLOAT8, SCALE, dequantize
+from .trained import Trained
 from .variants import VARIANTS
 from .weights import DTYPE_NAMES, Component, Weights
 
@@ -36,14 +37,17 @@ class BundleHeader:
 
     dtype: the name that it was stored with, such as "bf16". configs: what config.json says of each
     part. sources: the file that each part was converted from, by its folder's name and its own.
+    trained: what a small checkpoint is limited to.
     """
 
     variant: str
     dtype: str
     configs: Mapping[str, Mapping[str, Any]]
     sources: Mapping[str, str]
+    trained: Trained | None = None
 
     def to_metadata(self) -> dict[str, str]:
+        limits = {"trained": json.dumps(self.trained.to_metadata())} if self.trained else {}
         return {
             "format": "pt",
             "bundle": FORMAT,
@@ -52,6 +56,7 @@ class BundleHeader:
             "dtype": self.dtype,
             **{f"{part}_config": json.dumps(config) for part, config in self.configs.items()},
             "sources": json.dumps(self.sources),
+            **limits,
         }
 
     @classmethod
@@ -76,6 +81,9 @@ class BundleHeader:
             metadata.get("dtype", "unknown"),
             {part: _object(metadata, f"{part}_config", where) for part in PARTS},
             _object(metadata, "sources", where),
+            Trained.from_metadata(_object(metadata, "trained", where), where)
+            if "trained" in metadata
+            else None,
         )
 
 

@@ -18,7 +18,10 @@ from .config import AudioEncoderConfig, ChunkGeometry, GeneratorConfig
 from .errors import CheckpointError
 from .generator import Generator
 from .layout import AUDIO_REPOSITORY, REPOSITORY, check_variant, find_layout
+from .pocket import BUNDLE as POCKET_BUNDLE
+from .pocket import NAME as POCKET
 from .roles import BUNDLE, GENERATOR, role_of
+from .trained import Trained, native_size
 from .vae import VAE
 from .weights import Component, Weights, open_weights
 
@@ -27,12 +30,18 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 @dataclass(frozen=True)
 class Bundle:
-    """Everything that one variant needs: three networks."""
+    """Everything that one variant needs: three networks; and what limits a small one."""
 
     variant: str
     generator: Generator
     vae: VAE
     audio_encoder: AudioEncoder
+    trained: Trained | None = None
+
+    @property
+    def native_size(self) -> tuple[int, int]:
+        """(height, width) of the frames that it makes best."""
+        return native_size(self.trained)
 
     @property
     def device(self) -> torch.device:
@@ -56,6 +65,12 @@ class Checkpoint:
     generator: Component
     vae: Component
     audio_encoder: Component
+    trained: Trained | None = None
+
+    @property
+    def native_size(self) -> tuple[int, int]:
+        """(height, width) of the frames that it makes best."""
+        return native_size(self.trained)
 
     @property
     def components(self) -> tuple[Component, ...]:
@@ -74,7 +89,7 @@ def open_checkpoint(
     audio_encoder: str | Path | None = None,
 ) -> Checkpoint:
     """Find and check a checkpoint's files; arguments and errors as for `load_bundle`."""
-    path = Path(path)
+    path = POCKET_BUNDLE if path == POCKET else Path(path)
     file = open_weights(path) if path.is_file() else None
     if file is None or role_of(file) == GENERATOR:
         layout = find_layout(path, variant, vae=vae, audio_encoder=audio_encoder)
@@ -108,7 +123,7 @@ def _open_bundle(file: Weights, variant: str | None) -> Checkpoint:
         raise CheckpointError(
             f"{file.where} is a bundle of variant '{header.variant}', not '{variant}'."
         )
-    return Checkpoint(header.variant, **parts)
+    return Checkpoint(header.variant, **parts, trained=header.trained)
 
 
 def load_bundle(
@@ -126,8 +141,8 @@ def load_bundle(
     one at a time is held twice.
 
     Args:
-        path: the published folder, a folder or weight file of its generator (see `find_layout`), or
-            a one-file bundle that `convert` wrote.
+        path: the published folder, a folder or weight file of its generator (see `find_layout`),
+            a one-file bundle that `convert` wrote, or "pocket", the small one that comes along.
         variant: "lite", "pro" or "pretrained"; None means the only one there.
         device: where the networks live and compute.
         dtype: float32, bfloat16 or float16 for generator and VAE; the audio encoder stays in
@@ -150,6 +165,7 @@ def load_bundle(
         generator=checkpoint.generator.load(backend, device=device, dtype=dtype),
         vae=checkpoint.vae.load(backend, device=device, dtype=dtype),
         audio_encoder=load_audio_encoder(checkpoint.audio_encoder, backend, device=device),
+        trained=checkpoint.trained,
     )
 
 

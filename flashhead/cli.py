@@ -11,7 +11,9 @@ import dataclasses
 import os
 import re
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -22,14 +24,15 @@ from .audio_source import FileAudio
 from .checkpoint import load_bundle, open_checkpoint
 from .config import FPS, frame_count
 from .conversion import STORAGE, convert
-from .errors import CheckpointError, FlashHeadError, PortraitError
+from .errors import CheckpointError, FlashHeadError, PortraitError, PortraitWarning
 from .generation import AUDIO_MODES, chunk_count, generate
 from .info import describe
 from .layout import AUDIO_REPOSITORY, GENERATOR_FOLDERS, REPOSITORY
+from .pocket import NAME as POCKET
 from .portrait import load_portrait, load_portraits
 from .progress import ByteProgress, Progress
 from .settings import Settings
-from .video import VideoWriter
+from .video import VideoWriter, enlarged
 
 CHECKPOINT_VARIABLE = "FLASHHEAD_CHECKPOINT"
 _DTYPES = {
@@ -71,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_generate(commands.add_parser("generate", help="make a video"))
     _add_convert(commands.add_parser("convert", help="put a checkpoint into one file"))
     info = commands.add_parser("info", help="say what a checkpoint is, from its headers")
-    info.add_argument("path", type=Path, help="published folder, component folder, file or bundle")
+    info.add_argument("path", help="published folder, component folder, file or bundle")
     info.add_argument(
         "--sha256", action="store_true", help="checksums too, for which files are read"
     )
@@ -83,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_convert(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("source", type=Path, metavar="SRC", help="published folder, or another bundle")
+    add("source", metavar="SRC", help="published folder, or another bundle")
     add("destination", type=Path, metavar="DST", help="the .safetensors file to write")
     add("--variant", choices=GENERATOR_FOLDERS, help="default: the only one in the source")
     add("--dtype", choices=STORAGE, default="bf16", help="of the matrices; default: %(default)s")
@@ -119,13 +122,26 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     add("--output", type=Path, required=True, help="the .mp4 to write")
     add(
         "--checkpoint",
-        type=Path,
-        help=f"folder of {REPOSITORY}, or a bundle made from it by `convert` (default: the "
-        f"environment's {CHECKPOINT_VARIABLE})",
+        help=f"folder of {REPOSITORY}, a bundle made from it by `convert`, or {POCKET}, which "
+        f"comes along (default: the environment's {CHECKPOINT_VARIABLE})",
     )
     add("--variant", choices=GENERATOR_FOLDERS, help="default: the only one in the checkpoint")
     _add_places(parser)
-    add("--size", type=_size, default=defaults.size, metavar="WxH", help="default: 512x512")
+    add(
+        "--size",
+        type=_size,
+        default=defaults.size,
+        metavar="WxH",
+        help="default: the checkpoint's own, 512x512 and for the pocket one 96x96",
+    )
+    add(
+        "--enlarge",
+        type=int,
+        default=1,
+        metavar="TIMES",
+        choices=range(1, 9),
+        help="write the frames so many times larger (bicubic), 1 to 8",
+    )
     add("--seed", type=int, default=defaults.seed, help="default: %(default)s")
     add(
         "--steps",
@@ -221,11 +237,12 @@ def generate_video(arguments: argparse.Namespace) -> None:
     places = {"vae": arguments.vae, "audio_encoder": arguments.audio_encoder}
     opened = open_checkpoint(checkpoint, arguments.variant, **places)
     geometry = opened.geometry
-    geometry.check_size(settings.size)
+    size = settings.size or opened.native_size
+    geometry.check_size(size)
     _check_output(arguments.output, (arguments.portrait, arguments.audio))
     portrait, switches = _portraits(arguments.portrait, arguments.switch)
     audio = FileAudio(arguments.audio)
-    height, width = settings.size
+    height, width = (side * arguments.enlarge for side in size)
     writer = VideoWriter(arguments.output, height=height, width=width, fps=FPS, audio=audio)
 
     bundle = load_bundle(checkpoint, opened.variant, device=device, dtype=dtype, **places)
@@ -242,9 +259,9 @@ def generate_video(arguments: argparse.Namespace) -> None:
         on_step=progress.step,
     )
     try:
-        with writer:
+        with writer, _warnings_in_lines():
             for chunk in chunks:
-                writer.write(chunk.frames)
+                writer.write(enlarged(chunk.frames, arguments.enlarge))
                 progress.chunk(chunk.index, len(chunk.frames))
     except BaseException:
         progress.close()
@@ -255,6 +272,15 @@ def generate_video(arguments: argparse.Namespace) -> None:
     if not arguments.quiet:
         made = f"{frames} frames at {width}x{height} in {progress.seconds:.1f} s"
         print(f"{arguments.output}: {made} ({progress.speed})")
+
+
+@contextmanager
+def _warnings_in_lines() -> Iterator[None]:
+    """Say what is doubtful about a portrait as one line on stderr."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", PortraitWarning)
+        warnings.showwarning = lambda text, *_: _say(f"warning: {text}")
+        yield
 
 
 def convert_checkpoint(arguments: argparse.Namespace) -> None:
@@ -277,13 +303,14 @@ def convert_checkpoint(arguments: argparse.Namespace) -> None:
         print(f"{arguments.destination}: {size / 1e9:.2f} GB in {progress.seconds:.1f} s")
 
 
-def _checkpoint(path: Path | None) -> Path:
-    named = path or os.environ.get(CHECKPOINT_VARIABLE)
+def _checkpoint(named: str | None) -> str:
+    named = named or os.environ.get(CHECKPOINT_VARIABLE)
     if named:
-        return Path(named)
+        return named
     raise CheckpointError(
         f"No checkpoint: download {REPOSITORY}, and {AUDIO_REPOSITORY} into its folder, and give "
-        f"that folder by --checkpoint or in the environment's {CHECKPOINT_VARIABLE}."
+        f"that folder by --checkpoint or in the environment's {CHECKPOINT_VARIABLE}; or give "
+        f"{POCKET}, the small one that comes along."
     )
 
 

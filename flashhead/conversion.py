@@ -15,6 +15,7 @@ from .checkpoint import Checkpoint, open_checkpoint
 from .errors import CheckpointError, FlashHeadError
 from .float8 import FLOAT8, SCALE, is_matrix, quantize
 from .safetensors_writer import Entry, OnBytes, lay_out, replacing, write_safetensors
+from .trained import Trained
 from .weights import DTYPE_NAMES, Component
 
 STORAGE = {
@@ -35,6 +36,7 @@ def convert(
     vae: str | Path | None = None,
     audio_encoder: str | Path | None = None,
     overwrite: bool = False,
+    trained: Trained | None = None,
     on_bytes: OnBytes | None = None,
 ) -> int:
     """Write a checkpoint as one safetensors file, which `load_bundle` takes in its place.
@@ -49,6 +51,7 @@ def convert(
         dtype: what the matrices are stored as: "fp32", "bf16", "fp16" or "fp8_e4m3fn". The last is
             for the transformer blocks (nine tenths of the generator); the rest is bf16.
         overwrite: replace a file that is there.
+        trained: what a small checkpoint is limited to; None keeps what the source says.
         on_bytes: called with (bytes done, bytes in all); may raise to stop.
 
     Returns:
@@ -69,7 +72,7 @@ def convert(
     entries = {
         f"{name}.{key}": entry for name, plan in plans.items() for key, entry in plan.items()
     }
-    metadata = _header(checkpoint, dtype, parts).to_metadata()
+    metadata = _header(checkpoint, dtype, parts, trained).to_metadata()
     size = lay_out(entries, metadata).file_size
     _check_room(destination, size)
 
@@ -106,12 +109,15 @@ def _check_room(path: Path, needed: int) -> None:
         )
 
 
-def _header(checkpoint: Checkpoint, dtype: str, parts: Mapping[str, Component]) -> BundleHeader:
+def _header(
+    checkpoint: Checkpoint, dtype: str, parts: Mapping[str, Component], trained: Trained | None
+) -> BundleHeader:
     return BundleHeader(
         checkpoint.variant,
         dtype,
         {name: part.config.published() for name, part in parts.items()},
         {name: "/".join(part.file.path.absolute().parts[-2:]) for name, part in parts.items()},
+        trained or checkpoint.trained,
     )
 
 

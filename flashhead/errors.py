@@ -29,6 +29,10 @@ class NonFiniteError(FlashHeadError):
     """Frames that came out as NaN or infinity: the dtype is too narrow for these weights."""
 
 
+class PortraitWarning(UserWarning):
+    """A portrait that is taken, but that the checkpoint cannot animate well."""
+
+
 # ComfyUI shows an error with its module, which there is a path to the pack's folder.
 for _error in (
     FlashHeadError,
@@ -37,5 +41,6 @@ for _error in (
     PortraitError,
     SizeError,
     NonFiniteError,
+    PortraitWarning,
 ):
     _error.__module__ = "flashhead"

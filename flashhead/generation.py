@@ -46,7 +46,7 @@ def generate(
     waveform: Tensor | np.ndarray | AudioSource,
     sample_rate: int | None = None,
     *,
-    size: tuple[int, int] = (512, 512),
+    size: tuple[int, int] | None = None,
     seed: int = 42,
     steps: int | None = None,
     shift: float = 5.0,
@@ -67,7 +67,8 @@ def generate(
         portrait: path, PIL image or (H, W, 3) tensor in [0, 1]; cropped to cover the size.
         waveform: (N,) or (channels, N), any rate; or an `AudioSource`, such as a file.
         sample_rate: of a waveform tensor, in Hz.
-        size: (height, width) in pixels, multiples of the checkpoint's strides.
+        size: (height, width) in pixels, multiples of the checkpoint's strides; None is the
+            checkpoint's own: 512x512, and 96x96 for the pocket one.
         seed: 0 to 2^64 - 1. The same seed and input on the same device give the same frames.
         steps: sampling steps; None is the variant's own: 4 for Lite and Pro, 20 for the teacher.
         shift: of the timesteps.
@@ -87,6 +88,7 @@ def generate(
     Raises:
         FlashHeadError: bad input, before any work; or frames that are not finite, at their chunk.
     """
+    size = size or bundle.native_size
     settings = Settings(size, seed, steps, shift, color_match, guidance, cache_seconds)
     bundle.geometry.check_size(size)
     if audio_mode not in AUDIO_MODES:

@@ -17,13 +17,15 @@ from .config import FPS, AudioEncoderConfig, ChunkGeometry, GeneratorConfig, LTX
 from .errors import CheckpointError
 from .layout import AUDIO_WEIGHTS, VAE_FILES, WEIGHTS, find_layout, find_snapshot, find_variants
 from .memory import working_memory
+from .pocket import BUNDLE as POCKET_BUNDLE
+from .pocket import NAME as POCKET
 from .roles import AUDIO_ENCODER, BUNDLE, GENERATOR, VAE, role_of
+from .trained import PUBLISHED_SIZE
 from .vae.ltx_layouts import is_original
 from .vae.wan import WanVAEConfig
 from .weights import Component, open_weights
 
 _WEIGHT_FILES = (WEIGHTS, AUDIO_WEIGHTS, *VAE_FILES["VAE_Wan"])
-_USUAL_SIZE = (512, 512)
 _LABEL = 15
 
 
@@ -68,7 +70,7 @@ def describe(path: str | Path, *, sha256: bool = False) -> str:
     of each weight file, for which it is read whole. Raises `CheckpointError` when there is nothing
     to describe.
     """
-    path = Path(path)
+    path = POCKET_BUNDLE if path == POCKET else Path(path)
     if not path.exists():
         raise CheckpointError(f"{path} does not exist.")
     path = find_snapshot(path)
@@ -132,8 +134,13 @@ def _describe_whole(checkpoint: Checkpoint) -> Iterator[str]:
     config = checkpoint.generator.config
     yield from _describe_chunks(config)
     yield from _describe_weights(checkpoint.components)
-    need = working_memory(config, torch.bfloat16, _USUAL_SIZE)
-    yield _line("", f"and about {_bytes(need)} for a chunk at 512x512 in bfloat16 (an estimate)")
+    height, width = checkpoint.native_size
+    need = working_memory(config, torch.bfloat16, (height, width))
+    yield _line(
+        "", f"and about {_bytes(need)} for a chunk at {width}x{height} in bfloat16 (an estimate)"
+    )
+    if checkpoint.trained:
+        yield _line("trained", f"at {width}x{height} alone, on drawn faces")
 
 
 def _describe_component(component: Component, name: str) -> Iterator[str]:
@@ -169,8 +176,8 @@ def _describe_chunks(config: GeneratorConfig) -> Iterator[str]:
         f"({new / FPS:.2f} s, {geometry.new_samples:,} samples at 16 kHz)",
     )
     yield _line("sizes", f"width in multiples of {wide}, height in multiples of {high}")
-    if not any(side % step for side, step in zip(_USUAL_SIZE, (high, wide), strict=True)):
-        latents = geometry.latent_shape(_USUAL_SIZE)
+    if not any(side % step for side, step in zip(PUBLISHED_SIZE, (high, wide), strict=True)):
+        latents = geometry.latent_shape(PUBLISHED_SIZE)
         tokens = math.prod(latents[1:]) // math.prod(config.patch_size)
         yield _line("", f"512x512 is {_times(latents)} latents, {tokens:,} tokens")
 

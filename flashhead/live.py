@@ -12,8 +12,8 @@ from .config import SAMPLE_RATE, frame_count
 from .errors import AudioError
 from .portrait import Portrait, prepare_portrait
 from .settings import Settings
-from .state import StreamState, encode_portrait, start_stream, switch_portrait
-from .stream import Chunk, hear_chunk, plan_stream, render_chunk
+from .state import PortraitCondition, StreamState, start_stream, switch_portrait
+from .stream import Chunk, condition_on, hear_chunk, plan_stream, render_chunk
 
 OnChunkStep = Callable[[int, int, int], None]
 
@@ -33,6 +33,9 @@ class LiveStream:
 
     Raises:
         FlashHeadError: a portrait or size that cannot be used.
+
+    Warns:
+        PortraitWarning: a portrait that a small checkpoint cannot animate.
     """
 
     def __init__(
@@ -44,14 +47,11 @@ class LiveStream:
     ):
         self.bundle = bundle
         self.settings = settings or Settings()
+        self.size = self.settings.size or bundle.native_size
         self.geometry = bundle.geometry
         self.on_step = on_step
-        self.geometry.check_size(self.settings.size)
-        condition = encode_portrait(
-            bundle.vae,
-            self.geometry,
-            prepare_portrait(portrait, self.settings.size),
-        )
+        self.geometry.check_size(self.size)
+        condition = self._condition(portrait)
         self.state = start_stream(condition, self.settings.seed, self.settings.cache_seconds)
         self._plan = plan_stream(bundle.generator, bundle.variant, self.settings, condition.latents)
         self._pending = torch.empty(0, dtype=torch.float32)
@@ -61,10 +61,10 @@ class LiveStream:
     def switch(self, portrait: Portrait) -> None:
         """Go on with another portrait: from the next chunk its face, colours and motion; audio and
         noise go on as they were."""
-        condition = encode_portrait(
-            self.bundle.vae, self.geometry, prepare_portrait(portrait, self.settings.size)
-        )
-        self.state = switch_portrait(self.state, condition)
+        self.state = switch_portrait(self.state, self._condition(portrait))
+
+    def _condition(self, portrait: Portrait) -> PortraitCondition:
+        return condition_on(self.bundle, prepare_portrait(portrait, self.size).unsqueeze(0))
 
     def advance(self, samples: Tensor) -> Tensor:
         """One chunk from exactly `geometry.new_samples` samples: its new frames (n, H, W, 3)."""

@@ -17,7 +17,8 @@ class Settings:
     """What a run is asked for.
 
     Args:
-        size: (height, width) in pixels, multiples of the checkpoint's strides.
+        size: (height, width) in pixels, multiples of the checkpoint's strides; None is the
+            checkpoint's own, 512x512 for the published ones.
         seed: 0 to 2^64 - 1.
         steps: sampling steps; None is the variant's own, 4 for the distilled ones, whose
             schedules are 2 and 4, and 20 for the teacher.
@@ -31,7 +32,7 @@ class Settings:
         FlashHeadError: any of them out of range.
     """
 
-    size: tuple[int, int] = (512, 512)
+    size: tuple[int, int] | None = None
     seed: int = 42
     steps: int | None = None
     shift: float = 5.0

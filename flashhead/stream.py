@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -12,7 +13,7 @@ from .audio_encoder import AudioEncoder
 from .checkpoint import Bundle
 from .color import match_color
 from .config import ChunkGeometry
-from .errors import NonFiniteError
+from .errors import NonFiniteError, PortraitWarning
 from .generator import Generator
 from .sampling import (
     OnStep,
@@ -23,7 +24,8 @@ from .sampling import (
     sample_latents,
 )
 from .settings import Settings
-from .state import StreamState
+from .state import PortraitCondition, StreamState, encode_portrait
+from .trained import portrait_warnings
 from .vae import VAE
 from .variants import VARIANTS
 
@@ -126,6 +128,16 @@ def decode_chunk(
     on_stage("encode")
     frames = ((video + 1) / 2).clamp(0, 1).permute(0, 2, 3, 4, 1)
     return frames, replace(state, motion=motion, index=state.index + 1)
+
+
+def condition_on(bundle: Bundle, portraits: Tensor) -> PortraitCondition:
+    """Portraits (B, 3, H, W) in [-1, 1] -> their condition; a `PortraitWarning` for each that a
+    small checkpoint cannot animate."""
+    condition = encode_portrait(bundle.vae, bundle.geometry, portraits)
+    for portrait in portraits:
+        for text in portrait_warnings(bundle.trained, portrait):
+            warnings.warn(text, PortraitWarning, stacklevel=2)
+    return condition
 
 
 def plan_stream(

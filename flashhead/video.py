@@ -13,6 +13,7 @@ from types import TracebackType
 import av
 import numpy as np
 import torch
+from torch.nn import functional
 
 from .audio_source import AudioSource
 from .errors import FlashHeadError, SizeError
@@ -30,6 +31,15 @@ _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 120
 _AAC_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 _AAC_BITS_PER_CHANNEL = 128_000
 _AAC_BITS_PER_SAMPLE = 6  # the format's ceiling, which low rates reach first
+
+
+def enlarged(frames: torch.Tensor, times: int) -> torch.Tensor:
+    """Frames (n, H, W, 3) so many times higher and wider, bicubic."""
+    if times == 1:
+        return frames
+    channels_first = frames.movedim(3, 1)
+    grown = functional.interpolate(channels_first, scale_factor=times, mode="bicubic")
+    return grown.movedim(1, 3).clamp(0, 1)
 
 
 class VideoWriter:

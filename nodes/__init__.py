@@ -5,6 +5,7 @@ from typing_extensions import override
 
 from .decode_chunk import DecodeChunk
 from .encode_audio import EncodeAudio
+from .example import Example
 from .generate_video import GenerateVideo
 from .incremental_sampler import IncrementalSampler
 from .kept_chunk import KeptDecodeChunk, KeptSampleChunk
@@ -31,6 +32,7 @@ class FlashHeadExtension(ComfyExtension):
         register_route()
         return [
             LoadCheckpoint,
+            Example,
             EncodeAudio,
             PreparePortrait,
             Sampler,

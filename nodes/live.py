@@ -15,7 +15,7 @@ from . import inputs
 from .live_session import Session, running
 from .progress import Stages, check_interrupt, say
 from .schema import make, schema
-from .stream import Run, decode, load, parked, plan, sample, start
+from .stream import Run, decode, load, parked, plan, portrait_doubts, sample, start
 from .types import AudioEncoderType, SpokenAudio
 from .vae import adapt_vae
 
@@ -96,7 +96,7 @@ class Live(io.ComfyNode):
         silence = spoken(torch.zeros(geometry.new_samples), geometry.new_frames)
         run = Run(model, vae, silence, settings, portrait, None)
         load([model, vae.patcher, audio_encoder.patcher], model, run.size)
-        state = start(vae, portrait, seed)
+        state, doubts = start(vae, portrait, seed), portrait_doubts(vae, portrait)
         shared = plan(model, settings, state)
 
         def render(audio: SpokenAudio, stages: Stages):
@@ -104,17 +104,18 @@ class Live(io.ComfyNode):
             return decode(vae, latents, sampled, color_match, stages)
 
         # A device's first chunk takes far longer than the next: nobody has to wait for it.
-        say("getting ready")
+        say("getting ready", doubts)
         render(silence, Stages(model.load_device))
         session = Session(run.size, geometry)
         with running(cls.hidden.unique_id, session):
             try:
-                say("waiting for sound: press Start microphone, or connect to the socket")
+                waiting = "waiting for sound: press Start microphone, or connect to the socket"
+                say(waiting, doubts)
                 for piece in session.pieces(wait_seconds, check_interrupt):
                     stages = Stages(model.load_device)
                     frames, state = render(spoken(piece.heard, piece.frames), stages)
                     session.show(frames, piece)
-                    say(_line(session, piece, stages))
+                    say(_line(session, piece, stages), doubts)
             except BaseException as failure:
                 session.end(str(failure).strip() or "The workflow was cancelled.")
                 raise

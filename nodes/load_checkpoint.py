@@ -1,4 +1,4 @@
-"""Load Checkpoint: a published folder or one-file bundle -> MODEL, VAE and audio encoder."""
+"""Load Checkpoint: a folder, a one-file bundle or pocket -> MODEL, VAE and audio encoder."""
 
 import torch
 from comfy_api.latest import io
@@ -26,8 +26,9 @@ class LoadCheckpoint(io.ComfyNode):
             node_id="FlashHeadLoadCheckpoint",
             display_name="FlashHead Load Checkpoint",
             description=(
-                "Loads a SoulX-FlashHead checkpoint from models/flashhead: the published folder, "
-                "with the wav2vec2-base-960h folder inside it, or a one-file bundle."
+                "Loads a SoulX-FlashHead checkpoint: the published folder in models/flashhead, "
+                "with the wav2vec2-base-960h folder inside it, a one-file bundle there, or the "
+                "small one that comes with this pack."
             ),
             search_aliases=["talking head", "SoulX", "model loader", "wav2vec2"],
             inputs=[
@@ -35,7 +36,8 @@ class LoadCheckpoint(io.ComfyNode):
                     "checkpoint",
                     options=checkpoint_names(),
                     tooltip="Generator folder or one-file bundle in models/flashhead. Lite is the "
-                    "fast one, Pro the sharp one.",
+                    "fast one, Pro the sharp one. pocket comes with the pack, to try things on any "
+                    "computer: drawn faces only, at 96x96.",
                 ),
                 io.Combo.Input(
                     "weight_dtype",
@@ -91,6 +93,6 @@ class LoadCheckpoint(io.ComfyNode):
             model.model_options["transformer_options"]["optimized_attention_override"] = kernel
         return io.NodeOutput(
             compiled(model) if compile else model,
-            load_vae(opened.vae, opened.geometry),
+            load_vae(opened.vae, opened.geometry, opened.trained),
             load_encoder(opened.audio_encoder, opened.geometry),
         )

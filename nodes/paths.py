@@ -1,7 +1,8 @@
 """Where checkpoints are looked for, and how they are named in the node's list.
 
-Everything is under ComfyUI's folder name `flashhead`: `models/flashhead`, what
-extra_model_paths.yaml adds to it, and the folder where other node packs put the same model.
+The pocket checkpoint comes with the pack. Everything else is under ComfyUI's folder name
+`flashhead`: `models/flashhead`, what extra_model_paths.yaml adds to it, and the folder where other
+node packs put the same model.
 """
 
 from pathlib import Path, PurePath
@@ -11,6 +12,7 @@ import folder_paths
 from ..flashhead.checkpoint import Checkpoint, open_checkpoint
 from ..flashhead.errors import CheckpointError
 from ..flashhead.layout import AUDIO_WEIGHTS, GENERATOR_FOLDERS, REPOSITORY, VAE_FILES, WEIGHTS
+from ..flashhead.pocket import NAME as POCKET
 
 FOLDER = "flashhead"
 _EXTENSIONS = {".safetensors"}
@@ -27,9 +29,10 @@ def register_folders() -> None:
 
 
 def checkpoint_names() -> list[str]:
-    """Generator folders and one-file bundles by their path under the model folders, with forward
-    slashes on any system, so that a workflow can be shared."""
-    names = []
+    """Pocket, then generator folders and one-file bundles by their path under the model folders,
+    with forward slashes on any system, so that a workflow can be shared."""
+    # First, because the first is the default: a new node runs before anything is downloaded.
+    names = [POCKET]
     for file in folder_paths.get_filename_list(FOLDER):
         path = PurePath(file)
         if path.name not in _PARTS:
@@ -44,6 +47,8 @@ def open_named(name: str) -> Checkpoint:
 
     A Wan VAE that is not beside its generator is taken from ComfyUI's own VAE folder.
     """
+    if name == POCKET:
+        return open_checkpoint(POCKET)
     is_folder = PurePath(name).name in GENERATOR_FOLDERS.values()
     file = folder_paths.get_full_path(FOLDER, str(PurePath(name) / WEIGHTS if is_folder else name))
     if file is None:

@@ -1,7 +1,5 @@
 """Prepare Portrait: any IMAGE -> the portrait, exactly of the size of the video, and its crop."""
 
-import logging
-
 from comfy_api.latest import io
 
 from ..flashhead.crop import (
@@ -18,7 +16,7 @@ from ..flashhead.errors import PortraitError
 from ..flashhead.framing import framing_warnings
 from ..flashhead.portrait import load_portrait, to_tensor
 from .crop_type import CropType
-from .progress import say
+from .progress import warn
 from .schema import make, schema
 
 _LARGEST = 16384
@@ -34,7 +32,7 @@ class PreparePortrait(io.ComfyNode):
             display_name="FlashHead Prepare Portrait",
             description=(
                 "Cuts a portrait out of a picture. The size of the portrait is the size of the "
-                "video; the model was trained at 512x512."
+                "video; Lite and Pro were trained at 512x512, pocket at 96x96."
             ),
             search_aliases=["talking head", "crop face", "portrait crop", "face box"],
             inputs=[
@@ -154,17 +152,10 @@ class PreparePortrait(io.ComfyNode):
             try:
                 known = face_box(face, face_index)
             except PortraitError as error:
-                _warn([str(error)])
+                warn([str(error)])
         if known is not None:
-            _warn(framing_warnings(known, taken))
+            warn(framing_warnings(known, taken))
         return io.NodeOutput(to_tensor(cut(picture, taken)).unsqueeze(0), taken)
-
-
-def _warn(warnings: list[str]) -> None:
-    for warning in warnings:
-        logging.warning("FlashHead Prepare Portrait: %s", warning)
-    if warnings:
-        say("\n".join(warnings))
 
 
 def _size(name: str) -> io.Input:
@@ -174,7 +165,8 @@ def _size(name: str) -> io.Input:
         min=32,
         max=4096,
         step=32,
-        tooltip=f"{name.capitalize()} of the video in pixels.",
+        tooltip=f"{name.capitalize()} of the video in pixels: 512 suits Lite and Pro, 96 is "
+        "pocket's.",
     )
 
 

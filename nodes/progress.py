@@ -1,6 +1,8 @@
 """What a node shows while it works: ticks, previews and a line of text; and how Cancel gets in."""
 
+import logging
 import time
+from collections.abc import Sequence
 
 import comfy.model_management
 import comfy.utils
@@ -19,11 +21,20 @@ def check_interrupt() -> None:
     comfy.model_management.throw_exception_if_processing_interrupted()
 
 
-def say(text: str) -> None:
-    """Show a line of text on the node that is running."""
+def say(text: str, warnings: Sequence[str] = ()) -> None:
+    """Show a line of text on the node that is running, in place of the last, and what to warn of
+    below it."""
     server = getattr(PromptServer, "instance", None)
     if server is not None and server.last_node_id is not None:
-        server.send_progress_text(text, server.last_node_id)
+        server.send_progress_text("\n".join([text, *warnings]), server.last_node_id)
+
+
+def warn(warnings: Sequence[str]) -> None:
+    """Show sentences on the node that is running, and log them."""
+    for warning in warnings:
+        logging.warning("FlashHead: %s", warning)
+    if warnings:
+        say("\n".join(warnings))
 
 
 class Stages:
@@ -51,11 +62,21 @@ class Watch:
     """The progress of one node that makes chunks.
 
     chunks, steps: how many there will be, and the sampling steps of each. device: whose time the
-    stages take. whole: whether the node does all stages, so that its speed is the video's.
+    stages take. frames: that a chunk makes, where the node does all stages, so that its speed is
+    the video's; the last chunk makes as many, though fewer are kept. warnings: sentences that stay
+    on the node.
     """
 
-    def __init__(self, chunks: int, steps: int, device: torch.device, whole: bool = False):
-        self._chunks, self._steps, self._device, self._whole = chunks, steps, device, whole
+    def __init__(
+        self,
+        chunks: int,
+        steps: int,
+        device: torch.device,
+        frames: int | None = None,
+        warnings: Sequence[str] = (),
+    ):
+        self._chunks, self._steps, self._device, self._frames = chunks, steps, device, frames
+        self._warnings = warnings
         self._bar = comfy.utils.ProgressBar(chunks * steps)
         self._done = 0
         self._stages = Stages(device)
@@ -77,10 +98,10 @@ class Watch:
         total = self._chunks * self._steps
         self._bar.update_absolute(self._done * self._steps, total, preview)
         parts = [f"chunk {self._done}/{self._chunks}"] if self._chunks > 1 else []
-        if self._whole and frames is not None and passed:
-            speed = len(frames) / passed
+        if self._frames is not None and passed:
+            speed = self._frames / passed
             parts.append(f"{speed:.1f} fps, {speed / FPS:.2f}x real time")
-        say(" · ".join(parts + self._stages.lines()))
+        say(" · ".join(parts + self._stages.lines()), self._warnings)
         self._stages = Stages(self._device)
 
 

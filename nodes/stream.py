@@ -21,8 +21,9 @@ from ..flashhead.sampling import SamplingPlan
 from ..flashhead.settings import Settings
 from ..flashhead.state import PortraitCondition, encode_portrait, start_stream, switch_portrait
 from ..flashhead.stream import check_finite, decode_chunk, plan_stream, sample_chunk
+from ..flashhead.trained import portrait_warnings
 from .models import flashhead_model, predictor
-from .progress import Watch
+from .progress import Watch, warn
 from .types import Sampled, SpokenAudio, State
 from .vae import FlashHeadVAE, adapt_vae
 
@@ -43,10 +44,17 @@ def load(patchers: list, model=None, size: tuple[int, int] | None = None) -> Non
     comfy.model_management.load_models_gpu(patchers, memory_required=needed)
 
 
+def portrait_doubts(vae: FlashHeadVAE, portrait: torch.Tensor) -> list[str]:
+    """Why the VAE's checkpoint cannot animate a portrait IMAGE; a sentence each."""
+    size = tuple(portrait.shape[1:3])
+    return portrait_warnings(vae.trained, prepare_portrait(portrait, size))
+
+
 def _condition(vae: FlashHeadVAE, portrait: torch.Tensor) -> PortraitCondition:
     size = tuple(portrait.shape[1:3])
     vae.geometry.check_size(size)
     picture = prepare_portrait(portrait, size)
+    warn(portrait_doubts(vae, portrait))
     load([vae.patcher])
     return encode_portrait(vae.first_stage_model, vae.geometry, picture)
 
@@ -191,7 +199,10 @@ class Run:
         state = self.state or start(self.vae, self.portrait, self.settings.seed)
         state = replace(state, stream=state.stream.to(device))  # once, not at every chunk
         shared = plan(self.model, self.settings, state)
-        watch = Watch(self.chunks, shared.steps, device, whole=True)
+        made = self.vae.geometry.new_frames
+        # Shown by `start` already; what the chunks show takes its place.
+        doubts = [] if self.portrait is None else portrait_doubts(self.vae, self.portrait)
+        watch = Watch(self.chunks, shared.steps, device, made, doubts)
         for chunk in range(self.chunks):
             latents, state = sample(self.model, shared, self.audio, chunk, state, watch)
             frames, state = decode(self.vae, latents, state, self.settings.color_match, watch)

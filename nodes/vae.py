@@ -8,6 +8,7 @@ import torch
 from ..flashhead.backend import sdpa
 from ..flashhead.config import ChunkGeometry
 from ..flashhead.errors import FlashHeadError
+from ..flashhead.trained import Trained
 from ..flashhead.vae import VAE
 from ..flashhead.weights import Component
 from .models import DTYPES, interruptible, make_backend, make_patcher
@@ -18,13 +19,17 @@ _WAN = ChunkGeometry(vae_stride=(4, 8, 8), patch_size=(1, 2, 2), latent_channels
 class FlashHeadVAE:
     """What stands behind VAE; core's VAE Decode and VAE Encode can use it too.
 
-    geometry: of the chunks of the generator that it belongs to.
+    geometry: of the chunks of the generator that it belongs to. trained: what limits the portraits
+    that this generator can animate.
     """
 
-    def __init__(self, network: VAE, patcher, geometry: ChunkGeometry):
+    def __init__(
+        self, network: VAE, patcher, geometry: ChunkGeometry, trained: Trained | None = None
+    ):
         self.first_stage_model = network
         self.patcher = patcher
         self.geometry = geometry
+        self.trained = trained
 
     def decode(self, samples: torch.Tensor) -> torch.Tensor:
         """Latents (B, C, t, h, w) as core exchanges them -> images (B, T, H, W, 3) in [0, 1]."""
@@ -89,7 +94,9 @@ class FlashHeadVAE:
         return [self.patcher]
 
 
-def load_vae(component: Component, geometry: ChunkGeometry) -> FlashHeadVAE:
+def load_vae(
+    component: Component, geometry: ChunkGeometry, trained: Trained | None = None
+) -> FlashHeadVAE:
     """VAE of a checkpoint, in the dtype that ComfyUI uses for VAEs."""
     management = comfy.model_management
     device, offload = management.vae_device(), management.vae_offload_device()
@@ -97,7 +104,7 @@ def load_vae(component: Component, geometry: ChunkGeometry) -> FlashHeadVAE:
     # The Wan VAE's one wide head is too wide for most attention kernels.
     backend = make_backend(dtype, dtype, device, attention=sdpa)
     network = interruptible(component.load(backend, device=offload, dtype=dtype))
-    return FlashHeadVAE(network, make_patcher(network, device, offload), geometry)
+    return FlashHeadVAE(network, make_patcher(network, device, offload), geometry, trained)
 
 
 class CoreWanVAE:

@@ -15,6 +15,7 @@ COMMANDS = {
     "encode": ("encode_clips", "encode clips with the trained VAE and audio encoder"),
     "flow": ("train_flow", "stage 1: flow matching on encoded clips"),
     "distillation": ("train_distillation", "stage 2: distillation to a few steps"),
+    "bundle": ("write_bundle", "put the trained networks into one file"),
 }
 
 

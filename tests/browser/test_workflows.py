@@ -14,9 +14,8 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 TEMPLATES = sorted((HERE.parents[1] / "workflows").glob("*.json"))
-WORKFLOWS = pytest.mark.parametrize(
-    "path", [HERE / "trial.json", *TEMPLATES], ids=lambda path: path.stem
-)
+ALL = [HERE / "trial.json", *TEMPLATES]
+FIRST, *OTHERS = TEMPLATES
 HUB = "https://huggingface.co/"
 REPOSITORIES = ("Soul-AILab/SoulX-FlashHead-1_3B", "facebook/wav2vec2-base-960h")
 LARGEST_THUMBNAIL = 60_000
@@ -144,12 +143,39 @@ def test_no_folder_hides_the_templates(server, folder: str):
     assert not (server.pack_path / folder).exists()
 
 
+def note_of(workflow: dict) -> str:
+    """Of the one note to read, checked with the packs of all nodes."""
+    for node in workflow["nodes"]:
+        pack = "flashhead" if node["type"].startswith("FlashHead") else "comfy-core"
+        assert node["type"] == "MarkdownNote" or node["properties"]["cnr_id"] == pack
+    (note,) = (node for node in workflow["nodes"] if node["type"] == "MarkdownNote")
+    return note["widgets_values"][0]
+
+
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
+def test_its_thumbnail_is_small(path: Path):
+    assert path.with_suffix(".jpg").stat().st_size <= LARGEST_THUMBNAIL
+
+
+def test_the_first_needs_nothing():
+    """Neither a model nor a file of the reader's; and it says what comes next."""
+    workflow = json.loads(FIRST.read_text())
+    note = note_of(workflow)
+    assert HUB not in note
+    assert "Talking portrait Lite" in note
+    assert (FIRST.parent / "Talking_portrait_Lite.json") in OTHERS
+    assert not {"LoadImage", "LoadAudio"} & {node["type"] for node in workflow["nodes"]}
+    assert not any("models" in node["properties"] for node in workflow["nodes"])
+    (load,) = (node for node in workflow["nodes"] if node["type"] == "FlashHeadLoadCheckpoint")
+    assert load["widgets_values"][0] == "pocket"
+
+
+@pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.stem)
 def test_it_says_what_it_needs(path: Path):
     """A note to read, the packs of its nodes, and for each weight file where it is found."""
     workflow = json.loads(path.read_text())
     nodes = workflow["nodes"]
-    (note,) = (node["widgets_values"][0] for node in nodes if node["type"] == "MarkdownNote")
+    note = note_of(workflow)
     (load,) = (node for node in nodes if node["type"] == "FlashHeadLoadCheckpoint")
     variant = load["widgets_values"][0]
     models = load["properties"]["models"]
@@ -161,27 +187,23 @@ def test_it_says_what_it_needs(path: Path):
         assert model["directory"] == "flashhead"
         assert model["name"].endswith(f"/{file}")
         assert "/".join(model["name"].split("/")[1:]) in note
-    for node in nodes:
-        pack = "flashhead" if node["type"].startswith("FlashHead") else "comfy-core"
-        assert node["type"] == "MarkdownNote" or node["properties"]["cnr_id"] == pack
-    assert path.with_suffix(".jpg").stat().st_size <= LARGEST_THUMBNAIL
 
 
-@WORKFLOWS
-def test_it_opens_as_it_is(tab, path: Path):
-    """Whatever models a reader has, the nodes, links and values in the file are right."""
-    workflow = json.loads(path.read_text())
-    assert workflow["version"] == 0.4
-    tab.evaluate("(workflow) => app.loadGraphData(workflow)", workflow)
-    tab.page.wait_for_timeout(500)
-    assert tab.evaluate(FAULTS, workflow) == []
-    assert tab.evaluate(OVERLAPS) == []
-    assert complaints(tab, MISSING_NODES) == []
-    # The reader's own files, which this server has not, may be looked for.
-    assert [error for error in tab.errors if "/api/view?" not in error] == []
+def test_they_open_as_they_are(tab):
+    """Whatever models a reader has, the nodes, links and values in each file are right."""
+    for path in ALL:
+        workflow = json.loads(path.read_text())
+        assert workflow["version"] == 0.4, path.name
+        tab.evaluate("(workflow) => app.loadGraphData(workflow)", workflow)
+        tab.page.wait_for_timeout(500)
+        assert tab.evaluate(FAULTS, workflow) == [], path.name
+        assert tab.evaluate(OVERLAPS) == [], path.name
+        assert complaints(tab, MISSING_NODES) == [], path.name
+        # The reader's own files, which this server has not, may be looked for.
+        assert [error for error in tab.errors if "/api/view?" not in error] == [], path.name
 
 
-@WORKFLOWS
+@pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)
 def test_its_template_runs(tab, server, path: Path):
     """From the Templates dialog to the finished result, as a reader does it."""
     served = server.get(f"/api/workflow_templates/{server.pack_name}/{path.name}")

@@ -3,15 +3,23 @@
 import json
 import shutil
 import signal
+import warnings
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 import flashhead
 from flashhead.errors import FlashHeadError
-from flashhead.training import encode_clips, train_audio, train_distillation, train_flow
-from flashhead.training.clip_cache import write_clips
+from flashhead.training import (
+    encode_clips,
+    train_audio,
+    train_distillation,
+    train_flow,
+    write_bundle,
+)
+from flashhead.training.clip_cache import ClipCache, write_clips
 from flashhead.training.distillation_stage import StudentSettings
 from flashhead.training.drawn_clips import draw_clip
 from flashhead.training.flow_stage import FlowSettings
@@ -73,9 +81,18 @@ def test_both_stages_make_a_checkpoint_that_talks(data, tmp_path):
     )
     line = json.loads((tmp_path / "work2" / "log.jsonl").read_text())
     assert line["step"] == 1 and {"dmd", "regression", "fake", "seconds"} <= set(line)
-    bundle = flashhead.load_bundle(data / "checkpoint")
-    portrait = torch.rand(64, 64, 3, generator=rng())
-    chunk = next(flashhead.generate(bundle, portrait, torch.randn(16000), 16000, size=(64, 64)))
+    (tmp_path / "faces").mkdir()
+    portrait = ClipCache(data / "clips")[0].portrait
+    Image.fromarray(portrait.numpy()).save(tmp_path / "faces" / "one.png")
+    write_bundle.main(
+        f"--checkpoint {data}/checkpoint --portraits {tmp_path}/faces --size 64 --dtype fp32 "
+        f"--output {tmp_path}/small.safetensors".split()
+    )
+    bundle = flashhead.load_bundle(tmp_path / "small.safetensors")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", flashhead.PortraitWarning)
+        chunk = next(flashhead.generate(bundle, portrait / 255, torch.randn(16000), 16000))
+    assert chunk.frames.shape[1:] == (64, 64, 3)
     assert bool(chunk.frames.isfinite().all())
 
 

@@ -1,0 +1,17 @@
+"""The pocket checkpoint: a small FlashHead that comes with the package (see README.md here).
+
+Its files: the bundle, and drawn portraits of the faces that it can animate.
+"""
+
+from pathlib import Path
+
+NAME = "pocket"
+"""What it is called wherever a checkpoint is named."""
+
+FOLDER = Path(__file__).parent
+BUNDLE = FOLDER / "pocket.safetensors"
+
+
+def portraits() -> dict[str, Path]:
+    """A picture of each face that the pocket checkpoint was trained on, by its name."""
+    return {path.stem: path for path in sorted((FOLDER / "portraits").glob("*.png"))}
