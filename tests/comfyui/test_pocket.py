@@ -119,7 +119,10 @@ def test_a_first_run_gives_what_the_library_gives(bare: ComfyServer):
     expected = (frames * 255).numpy().astype(np.int16)
     assert found.shape == expected.shape
     assert found.shape[1:] == (SIZE, SIZE, 3)
-    assert np.abs(found - expected).max() <= 1
+    difference = np.abs(found - expected)
+    assert difference[: bundle.geometry.new_frames].max() <= 1
+    # Rounding that differs is fed back from chunk to chunk.
+    assert difference.mean() < 0.1
     assert bare.outputs(entry, "video")
     shown = [event["data"]["text"] for event in bare.events_of(prompt_id, "text")]
     assert shown
