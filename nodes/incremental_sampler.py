@@ -28,12 +28,7 @@ class IncrementalSampler(io.ComfyNode):
             enable_expand=True,
             hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
             inputs=inputs.whole_clip(),
-            outputs=[
-                io.Image.Output(
-                    display_name="images", tooltip="25 frames for each second of audio."
-                ),
-                inputs.state_output("Where the stream is, to go on from with other audio."),
-            ],
+            outputs=inputs.images_and_state(),
         )
 
     @classmethod

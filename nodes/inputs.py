@@ -113,6 +113,14 @@ def cache_seconds(tooltip: str) -> io.Input:
     )
 
 
+def images_and_state() -> list[io.Output]:
+    """What a node gives that makes a whole clip of images."""
+    return [
+        io.Image.Output(display_name="images", tooltip="25 frames for each second of audio."),
+        state_output("Where the stream is, to go on from with other audio."),
+    ]
+
+
 def whole_clip() -> list[io.Input]:
     """What a node that makes a whole clip takes."""
     return [

@@ -22,12 +22,7 @@ class Sampler(io.ComfyNode):
             ),
             search_aliases=["talking head", "lip sync", "avatar", "SoulX", "audio to video"],
             inputs=inputs.whole_clip(),
-            outputs=[
-                io.Image.Output(
-                    display_name="images", tooltip="25 frames for each second of audio."
-                ),
-                inputs.state_output("Where the stream is, to go on from with other audio."),
-            ],
+            outputs=inputs.images_and_state(),
         )
 
     @classmethod

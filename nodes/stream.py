@@ -54,7 +54,7 @@ def _condition(vae: FlashHeadVAE, portrait: torch.Tensor) -> PortraitCondition:
     size = tuple(portrait.shape[1:3])
     vae.geometry.check_size(size)
     picture = prepare_portrait(portrait, size)
-    warn(portrait_doubts(vae, portrait))
+    warn(portrait_warnings(vae.trained, picture))
     load([vae.patcher])
     return encode_portrait(vae.first_stage_model, vae.geometry, picture)
 

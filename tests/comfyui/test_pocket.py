@@ -122,7 +122,7 @@ def test_a_first_run_gives_what_the_library_gives(bare: ComfyServer):
     difference = np.abs(found - expected)
     # ComfyUI's kernels round differently, and that is fed back from step to step.
     assert difference.max() <= 12
-    assert difference.mean() < 0.1
+    assert difference.mean() < 0.05
     assert bare.outputs(entry, "video")
     shown = [event["data"]["text"] for event in bare.events_of(prompt_id, "text")]
     assert shown
