@@ -83,7 +83,7 @@ def _run(bundle, pictures, sources, seeds, settings, on_step) -> Iterator[list[C
 
         samples = torch.stack([next(speech[session]) for session in active])
         windows, state = hear_chunk(bundle.audio_encoder, geometry, samples, state)
-        frames, state = render_chunk(bundle, plan, windows, state, settings.color_match, step)
+        frames, state = render_chunk(bundle, plan, windows, state, settings, step)
         chunks: list[Chunk | None] = [None] * len(sources)
         for session, new in zip(active, frames[:, geometry.motion_frames :], strict=True):
             chunks[session] = Chunk(new, index, start).head(totals[session] - start)

@@ -171,6 +171,13 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
         default=AUDIO_MODES[0],
         help="hear the audio as it comes, or once as a whole; default: %(default)s",
     )
+    add(
+        "--seam-fade",
+        type=int,
+        metavar="FRAMES",
+        help="let the jump where a chunk begins fade out over so many frames, 0 (off) to 15; "
+        "default: the checkpoint's own, 0 and for the pocket one 6",
+    )
     add("--device", help="such as cuda, cuda:1, mps or cpu; default: the first that is there")
     add(
         "--dtype",
@@ -230,6 +237,7 @@ def generate_video(arguments: argparse.Namespace) -> None:
         shift=arguments.shift,
         color_match=arguments.color_match,
         guidance=arguments.guidance,
+        seam_fade=arguments.seam_fade,
     )
     device = _device(arguments.device)
     dtype = _DTYPES[arguments.dtype] if arguments.dtype else _default_dtype(device)

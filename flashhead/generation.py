@@ -54,6 +54,7 @@ def generate(
     guidance: float | None = None,
     audio_mode: str = "stream",
     cache_seconds: float = CACHE_SECONDS,
+    seam_fade: int | None = None,
     switches: Mapping[float, Portrait] | None = None,
     on_step: OnChunkStep | None = None,
 ) -> Iterator[Chunk]:
@@ -78,6 +79,8 @@ def generate(
         audio_mode: "stream" hears the audio as it comes, with a cache of the past; "once" encodes
             the clip whole (memory grows with its length).
         cache_seconds: the past that stream mode hears.
+        seam_fade: frames that the jump where a chunk begins takes to fade out, 0 (off) to 15; None
+            is the checkpoint's own: 0, and 6 for the pocket one.
         switches: seconds -> another portrait, from the first chunk that starts then or later;
             audio and noise go on.
         on_step: called with (chunk, steps done, steps); may raise to stop.
@@ -89,7 +92,7 @@ def generate(
         FlashHeadError: bad input, before any work; or frames that are not finite, at their chunk.
     """
     size = size or bundle.native_size
-    settings = Settings(size, seed, steps, shift, color_match, guidance, cache_seconds)
+    settings = Settings(size, seed, steps, shift, color_match, guidance, cache_seconds, seam_fade)
     bundle.geometry.check_size(size)
     if audio_mode not in AUDIO_MODES:
         raise AudioError(

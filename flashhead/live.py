@@ -80,9 +80,7 @@ class LiveStream:
             if self.on_step is not None:
                 self.on_step(index, done, steps)
 
-        frames, state = render_chunk(
-            self.bundle, self._plan, windows, state, self.settings.color_match, step
-        )
+        frames, state = render_chunk(self.bundle, self._plan, windows, state, self.settings, step)
         self.state = state
         return frames[0]
 

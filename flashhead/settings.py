@@ -8,6 +8,7 @@ from .audio_context import CACHE_SECONDS
 from .config import CHUNK_FRAMES, FPS
 from .errors import FlashHeadError
 from .schedule import timesteps
+from .seams import LONGEST_FADE
 
 LONGEST_CACHE = 60.0
 
@@ -27,6 +28,8 @@ class Settings:
         shift: of the timesteps, above 0.
         color_match: strength of the colour matching, 0 (off) to 1.
         cache_seconds: past audio that stream mode encodes with each chunk, 1.32 to 60.
+        seam_fade: frames that the jump where a chunk begins takes to fade out, 0 (off) to 15; None
+            is the checkpoint's own, 0 for the published ones.
 
     Raises:
         FlashHeadError: any of them out of range.
@@ -39,6 +42,7 @@ class Settings:
     color_match: float = 1.0
     guidance: float | None = None
     cache_seconds: float = CACHE_SECONDS
+    seam_fade: int | None = None
 
     def __post_init__(self) -> None:
         timesteps(1 if self.steps is None else self.steps, self.shift)
@@ -51,6 +55,11 @@ class Settings:
         if not isinstance(self.seed, int) or not 0 <= self.seed < 2**64:
             raise FlashHeadError(
                 f"The seed is {self.seed}; expected a whole number, 0 to 2^64 - 1."
+            )
+        if self.seam_fade is not None and self.seam_fade not in range(LONGEST_FADE + 1):
+            raise FlashHeadError(
+                f"The fade of the seams is {self.seam_fade} frames; expected a whole number, 0 to "
+                f"{LONGEST_FADE}."
             )
         shortest = CHUNK_FRAMES / FPS
         if not shortest <= self.cache_seconds <= LONGEST_CACHE:

@@ -33,7 +33,8 @@ class StreamState:
     """One value in, a new one out; nothing in it is ever written to.
 
     portrait: what is animated. motion: latents (B, C, m, h, w) of the last frames. audio: the
-    last seconds heard. rng: each session's CPU generator state. index: chunks done.
+    last seconds heard. rng: each session's CPU generator state. index: chunks done. shown: the last
+    frame (B, H, W, 3) in [0, 1], where seams are faded; None before the first chunk.
     """
 
     portrait: PortraitCondition
@@ -41,10 +42,17 @@ class StreamState:
     audio: AudioContextCache
     rng: tuple[Tensor, ...]
     index: int = 0
+    shown: Tensor | None = None
 
     def to(self, device: torch.device) -> StreamState:
-        """The same with portrait and motion on another device. Audio and noise stay on the CPU."""
-        return replace(self, portrait=self.portrait.to(device), motion=self.motion.to(device))
+        """The same with portrait, motion and frame on another device. Audio and noise stay on the
+        CPU."""
+        return replace(
+            self,
+            portrait=self.portrait.to(device),
+            motion=self.motion.to(device),
+            shown=None if self.shown is None else self.shown.to(device),
+        )
 
 
 @torch.no_grad()
@@ -68,12 +76,13 @@ def select_sessions(state: StreamState, sessions: list[int]) -> StreamState:
         motion=state.motion[sessions],
         audio=AudioContextCache(state.audio.samples[sessions]),
         rng=tuple(state.rng[session] for session in sessions),
+        shown=None if state.shown is None else state.shown[sessions],
     )
 
 
 def switch_portrait(state: StreamState, portrait: PortraitCondition) -> StreamState:
     """The same stream with another portrait: motion starts afresh, audio and noise go on."""
-    return replace(state, portrait=portrait, motion=portrait.latents[:, :, :1])
+    return replace(state, portrait=portrait, motion=portrait.latents[:, :, :1], shown=None)
 
 
 def start_stream(

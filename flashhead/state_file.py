@@ -33,6 +33,7 @@ def save_state(path: str | Path, state: StreamState, geometry: ChunkGeometry) ->
         "motion": state.motion,
         "audio": state.audio.samples,
         **{f"rng.{session}": rng for session, rng in enumerate(state.rng)},
+        **({} if state.shown is None else {"shown": state.shown}),
     }
     metadata = {
         "format": _FORMAT,
@@ -71,5 +72,6 @@ def load_state(path: str | Path) -> tuple[StreamState, ChunkGeometry]:
         audio=AudioContextCache(tensors["audio"]),
         rng=tuple(tensors[f"rng.{session}"].to(torch.uint8) for session in range(sessions)),
         index=int(metadata["index"]),
+        shown=tensors.get("shown"),
     )
     return state, geometry

@@ -23,9 +23,10 @@ from .sampling import (
     plan_sampling,
     sample_latents,
 )
+from .seams import fade_seam
 from .settings import Settings
 from .state import PortraitCondition, StreamState, encode_portrait
-from .trained import portrait_warnings
+from .trained import native_fade, portrait_warnings
 from .vae import VAE
 from .variants import VARIANTS
 
@@ -114,11 +115,12 @@ def decode_chunk(
     state: StreamState,
     color_strength: float = 1.0,
     on_stage: OnStage = ignore_stage,
+    seam_fade: int = 0,
 ) -> tuple[Tensor, StreamState]:
     """All frames of a chunk, and the state that the next chunk starts from.
 
     Returns (B, frames, H, W, 3) float32 in [0, 1]; the first `geometry.motion_frames` of them
-    repeat the chunk before. Matching is skipped at strength 0.
+    repeat the chunk before. Matching is skipped at strength 0, and fading seams at 0 frames.
     """
     video = vae.decode(latents)
     on_stage("decode")
@@ -127,7 +129,12 @@ def decode_chunk(
     motion = vae.encode(video[:, :, -geometry.motion_frames :])
     on_stage("encode")
     frames = ((video + 1) / 2).clamp(0, 1).permute(0, 2, 3, 4, 1)
-    return frames, replace(state, motion=motion, index=state.index + 1)
+    shown = None
+    if seam_fade:
+        frames = fade_seam(frames, state.shown, geometry.motion_frames, seam_fade)
+        # Not a view, which would keep the whole chunk.
+        shown = frames[:, -1].clone(memory_format=torch.contiguous_format)
+    return frames, replace(state, motion=motion, index=state.index + 1, shown=shown)
 
 
 def condition_on(bundle: Bundle, portraits: Tensor) -> PortraitCondition:
@@ -160,12 +167,19 @@ def render_chunk(
     plan: SamplingPlan,
     windows: Tensor,
     state: StreamState,
-    color_strength: float = 1.0,
+    settings: Settings,
     on_step: OnStep | None = None,
 ) -> tuple[Tensor, StreamState]:
     """`sample_chunk`, then `decode_chunk`, and the check that the frames are finite."""
     latents, state = sample_chunk(bundle.generator, plan, windows, state, on_step)
-    frames, state = decode_chunk(bundle.vae, bundle.geometry, latents, state, color_strength)
+    frames, state = decode_chunk(
+        bundle.vae,
+        bundle.geometry,
+        latents,
+        state,
+        settings.color_match,
+        seam_fade=native_fade(bundle.trained) if settings.seam_fade is None else settings.seam_fade,
+    )
     check_finite(frames, state, bundle.dtype)
     return frames, state
 

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from .errors import CheckpointError
 from .layout import REPOSITORY
+from .seams import LONGEST_FADE
 
 PUBLISHED_SIZE = (512, 512)
 _SIDE = 12
@@ -32,13 +33,19 @@ def thumbnail(portrait: Tensor) -> bytes:
 
 @dataclass(frozen=True)
 class Trained:
-    """size: (height, width) in pixels, the only one that it can make well. faces: thumbnails."""
+    """size: (height, width) in pixels, the only one that it can make well. faces: thumbnails.
+    seam_fade: frames that its seams are best faded over, 0 for none."""
 
     size: tuple[int, int]
     faces: tuple[bytes, ...]
+    seam_fade: int = 0
 
     def to_metadata(self) -> dict[str, Any]:
-        return {"size": list(self.size), "faces": [face.hex() for face in self.faces]}
+        return {
+            "size": list(self.size),
+            "faces": [face.hex() for face in self.faces],
+            "seam_fade": self.seam_fade,
+        }
 
     @classmethod
     def from_metadata(cls, value: Mapping[str, Any], where: str) -> Trained:
@@ -46,11 +53,13 @@ class Trained:
         try:
             height, width = map(int, value["size"])
             faces = tuple(bytes.fromhex(face) for face in value["faces"])
+            fade = int(value.get("seam_fade", 0))
         except (KeyError, TypeError, ValueError) as error:
             raise _unreadable(where) from error
-        if min(height, width) < 1 or not faces or {len(face) for face in faces} != {3 * _SIDE**2}:
+        whole = {len(face) for face in faces} == {3 * _SIDE**2}
+        if min(height, width) < 1 or not whole or fade not in range(LONGEST_FADE + 1):
             raise _unreadable(where)
-        return cls((height, width), faces)
+        return cls((height, width), faces, fade)
 
     def knows(self, portrait: Tensor) -> bool:
         """Whether a portrait (3, H, W) in [-1, 1] is one of the faces, or close to one."""
@@ -65,14 +74,19 @@ def _values(face: bytes) -> Tensor:
 
 def _unreadable(where: str) -> CheckpointError:
     return CheckpointError(
-        f"{where}: what the bundle says of its training is no size with thumbnails of faces; "
-        "convert it anew."
+        f"{where}: what the bundle says of its training is no size with thumbnails of faces "
+        "and a fade of its seams; convert it anew."
     )
 
 
 def native_size(trained: Trained | None) -> tuple[int, int]:
     """(height, width) that a checkpoint makes best."""
     return PUBLISHED_SIZE if trained is None else trained.size
+
+
+def native_fade(trained: Trained | None) -> int:
+    """Frames that a checkpoint's seams are faded over, unless something else is asked for."""
+    return 0 if trained is None else trained.seam_fade
 
 
 def portrait_warnings(trained: Trained | None, portrait: Tensor) -> list[str]:

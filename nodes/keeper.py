@@ -48,7 +48,7 @@ def state_digest(state: State) -> str:
     stream = state.stream
     color = stream.portrait.color
     tensors = (stream.portrait.latents, color.mean, color.std, stream.motion, stream.audio.samples)
-    return digest(*tensors, *stream.rng, stream.index)
+    return digest(*tensors, *stream.rng, stream.index, stream.shown)
 
 
 def kept(model: Any, key: str) -> tuple | None:

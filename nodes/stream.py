@@ -21,7 +21,7 @@ from ..flashhead.sampling import SamplingPlan
 from ..flashhead.settings import Settings
 from ..flashhead.state import PortraitCondition, encode_portrait, start_stream, switch_portrait
 from ..flashhead.stream import check_finite, decode_chunk, plan_stream, sample_chunk
-from ..flashhead.trained import portrait_warnings
+from ..flashhead.trained import native_fade, portrait_warnings
 from .models import flashhead_model, predictor
 from .progress import Watch, warn
 from .types import Sampled, SpokenAudio, State
@@ -144,7 +144,13 @@ def decode(
         )
     network = vae.first_stage_model
     frames, stream = decode_chunk(
-        network, vae.geometry, network.normalize(latents), state.stream, color_match, watch.stage
+        network,
+        vae.geometry,
+        network.normalize(latents),
+        state.stream,
+        color_match,
+        watch.stage,
+        native_fade(vae.trained),
     )
     check_finite(frames, stream, state.sampled.dtype)
     fresh = state.sampled.fresh

@@ -24,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--portraits", type=Path, required=True, help="of the faces trained on")
     parser.add_argument("--output", type=Path, required=True, help="the .safetensors file")
     parser.add_argument("--size", type=int, default=96, help="side of the clips in pixels")
+    parser.add_argument("--seam-fade", type=int, default=6, help="frames; see Settings")
     parser.add_argument("--dtype", choices=STORAGE, default="fp16")
     arguments = parser.parse_args(argv)
     size = (arguments.size, arguments.size)
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         arguments.output,
         dtype=arguments.dtype,
         overwrite=True,
-        trained=Trained(size, faces),
+        trained=Trained(size, faces, arguments.seam_fade),
     )
     print(f"{arguments.output}: {written / 1e6:.2f} MB, {len(faces)} faces")
 

@@ -135,6 +135,7 @@ def test_quiet_once_and_the_environment(command, checkpoint, monkeypatch, tmp_pa
         ({"shift": -1}, "shift"),
         ({"seed": -1}, "seed"),
         ({"color_match": 2}, "colour"),
+        ({"seam_fade": -1}, "seams"),
         ({"device": "toaster"}, "device 'toaster' cannot be used"),
         ({"device": "cuda:99"}, "device 'cuda:99' cannot be used"),
         ({"device": "meta"}, "device 'meta' cannot be used"),

@@ -106,6 +106,8 @@ def test_limits_survive_conversion(bundle, tmp_path):
         {"size": [96, 96], "faces": ["00"]},
         {"size": [96, 96], "faces": ["zz" * 432]},
         {"size": "large", "faces": [3]},
+        {"size": [96, 96], "faces": ["00" * 432], "seam_fade": "long"},
+        {"size": [96, 96], "faces": ["00" * 432], "seam_fade": -1},
     ],
 )
 def test_damaged_limits_are_refused(value):

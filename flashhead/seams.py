@@ -1,0 +1,33 @@
+"""No jump where chunks meet: a chunk repeats the last frames of the one before, and what it makes
+of them differs from what was shown by the same that would be seen as a jump.
+
+That difference is laid over the new frames and fades out. Only what is shown changes: the latents
+that the next chunk moves on from are of the frames as they were decoded.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# New frames of a chunk that the next one does not repeat; Lite has the fewest.
+LONGEST_FADE = 15
+
+
+def fade_seam(frames: Tensor, shown: Tensor | None, repeated: int, length: int) -> Tensor:
+    """A chunk's frames without the jump at their first new one.
+
+    Args:
+        frames: (B, frames, H, W, 3) in [0, 1]; the first `repeated` show the chunk before again.
+        shown: (B, H, W, 3), the last frame of the chunk before as it was shown; None keeps all.
+        length: new frames that the difference takes to fade out, linearly; 0 keeps all.
+    """
+    length = min(length, frames.shape[1] - repeated)
+    if shown is None or length <= 0:
+        return frames
+    jump = shown.to(frames.device) - frames[:, repeated - 1]
+    fade = torch.linspace(1, 0, length + 1, device=frames.device)[:-1]
+    faded = frames[:, repeated : repeated + length] + fade.view(-1, 1, 1, 1) * jump.unsqueeze(1)
+    return torch.cat(
+        [frames[:, :repeated], faded.clamp(0, 1), frames[:, repeated + length :]], dim=1
+    )
