@@ -13,11 +13,11 @@ from torch import Tensor
 # New frames of a chunk that the next one does not repeat; Lite has the fewest.
 LONGEST_FADE = 15
 # A larger difference is a mouth or an eye that moved: laid over, it would hold the movement back.
-# With the pocket checkpoint 12 leaves lip sync as it is, and no limit costs 0.015 of it.
-_LARGEST_JUMP = 12 / 255
+# With the pocket checkpoint 6 leaves lip sync as it is, and no limit costs 0.015 of it.
+_LARGEST_JUMP = 6 / 255
 # A chunk goes on from the repeated frames less smoothly than within itself. What changes everywhere
-# by less than a shade is no movement.
-_SMALLEST_STEP = 1 / 255
+# by less than half a shade is no movement.
+_SMALLEST_STEP = 0.5 / 255
 
 
 def fade_seam(frames: Tensor, shown: Tensor | None, repeated: int, length: int) -> Tensor:
