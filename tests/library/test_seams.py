@@ -13,7 +13,7 @@ from flashhead.batch import Session, generate_batch
 from flashhead.seams import fade_seam
 from flashhead.state_file import load_state, save_state
 
-SPEECH = torch.randn(3 * 17_920, generator=torch.Generator().manual_seed(2)) * 0.1
+SPEECH = torch.randn(2 * 17_920, generator=torch.Generator().manual_seed(2)) * 0.1
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +71,7 @@ def test_only_the_first_frames_of_a_chunk_change(bundle, faces):
     for one, other in zip(plain[1:], faded[1:], strict=True):
         assert torch.equal(one[4:], other[4:])
         assert not torch.equal(one[:4], other[:4])
-    for number in (1, 2):
-        jump = step_over(*plain[number - 1 : number + 1])
-        assert step_over(*faded[number - 1 : number + 1]) < 0.8 * jump
+    assert step_over(*faded) < 0.8 * step_over(*plain)
 
 
 def test_a_checkpoint_has_its_own_fade(bundle, faces):
