@@ -18,8 +18,7 @@ from .config import AudioEncoderConfig, ChunkGeometry, GeneratorConfig
 from .errors import CheckpointError
 from .generator import Generator
 from .layout import AUDIO_REPOSITORY, REPOSITORY, check_variant, find_layout
-from .pocket import BUNDLE as POCKET_BUNDLE
-from .pocket import NAME as POCKET
+from .pocket import place_of
 from .roles import BUNDLE, GENERATOR, role_of
 from .trained import Trained, native_size
 from .vae import VAE
@@ -89,7 +88,7 @@ def open_checkpoint(
     audio_encoder: str | Path | None = None,
 ) -> Checkpoint:
     """Find and check a checkpoint's files; arguments and errors as for `load_bundle`."""
-    path = POCKET_BUNDLE if path == POCKET else Path(path)
+    path = place_of(path)
     file = open_weights(path) if path.is_file() else None
     if file is None or role_of(file) == GENERATOR:
         layout = find_layout(path, variant, vae=vae, audio_encoder=audio_encoder)

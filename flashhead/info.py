@@ -17,8 +17,7 @@ from .config import FPS, AudioEncoderConfig, ChunkGeometry, GeneratorConfig, LTX
 from .errors import CheckpointError
 from .layout import AUDIO_WEIGHTS, VAE_FILES, WEIGHTS, find_layout, find_snapshot, find_variants
 from .memory import working_memory
-from .pocket import BUNDLE as POCKET_BUNDLE
-from .pocket import NAME as POCKET
+from .pocket import place_of
 from .roles import AUDIO_ENCODER, BUNDLE, GENERATOR, VAE, role_of
 from .trained import PUBLISHED_SIZE
 from .vae.ltx_layouts import is_original
@@ -70,7 +69,7 @@ def describe(path: str | Path, *, sha256: bool = False) -> str:
     of each weight file, for which it is read whole. Raises `CheckpointError` when there is nothing
     to describe.
     """
-    path = POCKET_BUNDLE if path == POCKET else Path(path)
+    path = place_of(path)
     if not path.exists():
         raise CheckpointError(f"{path} does not exist.")
     path = find_snapshot(path)
