@@ -53,8 +53,8 @@ $(VENV)/demo.stamp: $(VENV)/torch.stamp
 	@touch $@
 
 $(VENV)/test.stamp: $(VENV)/torch.stamp
-	@echo "Installing flashhead[standalone,test]"
-	@$(PIP) install --quiet -c $(VENV)/constraints.txt -e ".[standalone,test]"
+	@echo "Installing flashhead[standalone,training,test]"
+	@$(PIP) install --quiet -c $(VENV)/constraints.txt -e ".[standalone,training,test]"
 	@touch $@ $(VENV)/demo.stamp
 
 # What the ComfyUI found here needs, again whenever its list differs from the one installed last.

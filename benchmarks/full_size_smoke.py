@@ -26,10 +26,10 @@ from flashbench.report import describe_machine
 from flashbench.watch import peak_memory
 
 import flashhead
-from flashhead.conversion import STORAGE
+from flashhead.checkpoint.conversion import STORAGE
+from flashhead.checkpoint.weights import open_weights
 from flashhead.examples import PHOTOGRAPH
-from flashhead.miniature import PUBLISHED_LITE, PUBLISHED_PRO, write_checkpoint
-from flashhead.weights import open_weights
+from flashhead.testing import PUBLISHED_LITE, PUBLISHED_PRO, write_checkpoint
 
 SIZES = {"lite": PUBLISHED_LITE, "pro": PUBLISHED_PRO}
 # DESIGN §1.1: bytes in float32, elements, tensors (None where the page has none).

@@ -21,9 +21,9 @@ from flashbench.report import describe_machine, rounded
 import flashhead
 from flashhead import pocket
 from flashhead.allocator import keep_freed_memory
-from flashhead.audio_source import FileAudio, TensorAudio
 from flashhead.examples import SPEECH
-from flashhead.video import VideoWriter, enlarged
+from flashhead.media.audio_source import FileAudio, TensorAudio
+from flashhead.media.video_writer import VideoWriter, enlarged
 
 
 def speech(seconds: float) -> TensorAudio:

@@ -27,9 +27,9 @@ from flashbench.watch import forget_peak, peak_memory, stopwatch
 from flashbench.work import count_work, matmul_rate
 
 import flashhead
-from flashhead.config import FPS
 from flashhead.examples import PHOTOGRAPH
-from flashhead.sampling import plan_sampling
+from flashhead.geometry import FPS
+from flashhead.stream.sampling import plan_sampling
 from flashhead.variants import VARIANTS as PUBLISHED
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

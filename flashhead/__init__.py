@@ -5,9 +5,8 @@ for chunk in flashhead.generate(bundle, "portrait.png", waveform, sample_rate):
     ...  # chunk.frames: (n, H, W, 3) in [0, 1]
 """
 
-from .batch import Session, generate_batch
-from .checkpoint import Bundle, load_bundle
-from .conversion import convert
+from .checkpoint.conversion import convert
+from .checkpoint.loading import load_bundle
 from .errors import (
     AudioError,
     CheckpointError,
@@ -17,10 +16,12 @@ from .errors import (
     PortraitWarning,
     SizeError,
 )
-from .generation import generate
-from .live import LiveStream
-from .settings import Settings
-from .stream import Chunk
+from .models.bundle import Bundle
+from .stream.batch import Session, generate_batch
+from .stream.generate import generate
+from .stream.live import LiveStream
+from .stream.loop import Chunk
+from .stream.settings import Settings
 
 __all__ = [
     "AudioError",

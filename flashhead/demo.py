@@ -10,10 +10,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from . import cli, pocket
+from . import pocket
 from .allocator import keep_freed_memory
+from .cli import main as cli
 from .examples import SPEECH
-from .layout import REPOSITORY
+from .variants import REPOSITORY
 
 NOTICE = (
     f"Made with the pocket checkpoint, for the drawn faces in {pocket.FOLDER / 'portraits'}; for "

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+REPOSITORY = "huggingface.co/Soul-AILab/SoulX-FlashHead-1_3B"
+AUDIO_REPOSITORY = "huggingface.co/facebook/wav2vec2-base-960h"
+
 
 @dataclass(frozen=True)
 class Variant:

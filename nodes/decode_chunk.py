@@ -3,7 +3,7 @@
 import comfy.model_management
 from comfy_api.latest import io
 
-from ..flashhead.settings import Settings
+from ..flashhead.stream.settings import Settings
 from . import inputs
 from .progress import Watch
 from .schema import schema

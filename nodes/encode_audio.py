@@ -2,10 +2,10 @@
 
 from comfy_api.latest import io
 
-from ..flashhead.audio_source import TensorAudio
 from ..flashhead.errors import AudioError
-from ..flashhead.generation import AUDIO_MODES
-from ..flashhead.speech import Speech
+from ..flashhead.media.audio_source import TensorAudio
+from ..flashhead.stream.generate import AUDIO_MODES
+from ..flashhead.stream.speech import Speech
 from . import inputs
 from .schema import schema
 from .stream import load

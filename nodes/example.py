@@ -3,10 +3,10 @@
 import torch
 from comfy_api.latest import io
 
-from ..flashhead.audio_source import FileAudio
 from ..flashhead.examples import SPEECH
+from ..flashhead.image.portrait import load_portrait, to_tensor
+from ..flashhead.media.audio_source import FileAudio
 from ..flashhead.pocket import portraits
-from ..flashhead.portrait import load_portrait, to_tensor
 from .schema import schema
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import InputImpl, io
 
-from ..flashhead.audio_source import TensorAudio
-from ..flashhead.config import FPS
-from ..flashhead.video import VideoWriter
+from ..flashhead.geometry import FPS
+from ..flashhead.media.audio_source import TensorAudio
+from ..flashhead.media.video_writer import VideoWriter
 from . import inputs
 from .progress import say
 from .schema import schema

@@ -3,8 +3,8 @@
 from comfy_api.latest import io
 from comfy_execution.graph_utils import GraphBuilder, is_link
 
-from ..flashhead.config import ChunkGeometry
-from ..flashhead.speech import Speech
+from ..flashhead.geometry import ChunkGeometry
+from ..flashhead.stream.speech import Speech
 from . import inputs
 from .keeper import digest, keep_only, number, state_digest
 from .kept_chunk import ChunkKeys

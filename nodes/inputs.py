@@ -2,9 +2,9 @@
 
 from comfy_api.latest import io
 
-from ..flashhead.audio_context import CACHE_SECONDS
-from ..flashhead.config import CHUNK_FRAMES, FPS
-from ..flashhead.settings import LONGEST_CACHE
+from ..flashhead.geometry import CHUNK_FRAMES, FPS
+from ..flashhead.stream.audio_context import CACHE_SECONDS
+from ..flashhead.stream.settings import LONGEST_CACHE
 from .schema import make
 from .types import SpokenAudioType, StateType
 

@@ -7,10 +7,10 @@ import time
 import torch
 from comfy_api.latest import io
 
-from ..flashhead.config import FPS
-from ..flashhead.live_audio import Piece
-from ..flashhead.settings import Settings
-from ..flashhead.speech import Speech
+from ..flashhead.geometry import FPS
+from ..flashhead.media.live_audio import Piece
+from ..flashhead.stream.settings import Settings
+from ..flashhead.stream.speech import Speech
 from . import inputs
 from .live_session import Session, running
 from .progress import Stages, check_interrupt, say

@@ -15,9 +15,9 @@ from aiohttp import WSMsgType, web
 from PIL import Image
 from server import PromptServer
 
-from ..flashhead.config import FPS
 from ..flashhead.errors import FlashHeadError
-from ..flashhead.live_audio import LATE, RATES, SAMPLE_KINDS, LiveAudio
+from ..flashhead.geometry import FPS
+from ..flashhead.media.live_audio import LATE, RATES, SAMPLE_KINDS, LiveAudio
 from .live_session import Client, Ended, LiveError, Session, Shown, find
 
 ROUTE = "/flashhead/live/{node_id}"

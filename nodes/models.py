@@ -13,16 +13,16 @@ import comfy.patcher_extension
 import comfy.supported_models_base
 import torch
 
-from ..flashhead.audio_encoder import AudioEncoder
-from ..flashhead.backend import Backend
-from ..flashhead.checkpoint import load_audio_encoder
-from ..flashhead.config import ChunkGeometry
+from ..flashhead.checkpoint.float8 import FLOAT8, in_float8
+from ..flashhead.checkpoint.loading import load_audio_encoder
+from ..flashhead.checkpoint.weights import Component
 from ..flashhead.errors import FlashHeadError
-from ..flashhead.float8 import FLOAT8, in_float8
-from ..flashhead.generator import Generator, TimeCondition
-from ..flashhead.sampling import Predict
-from ..flashhead.schedule import TRAIN_TIMESTEPS
-from ..flashhead.weights import Component
+from ..flashhead.geometry import ChunkGeometry
+from ..flashhead.models.backend import Backend
+from ..flashhead.models.generator import Generator, TimeCondition
+from ..flashhead.models.wav2vec2 import AudioEncoder
+from ..flashhead.stream.sampling import Predict
+from ..flashhead.stream.schedule import TRAIN_TIMESTEPS
 from .progress import check_interrupt
 
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]
@@ -89,7 +89,7 @@ class FlashHeadModel(comfy.model_base.BaseModel):
 
     @property
     def geometry(self) -> ChunkGeometry:
-        return ChunkGeometry.of(self.diffusion_model.config)
+        return self.diffusion_model.config.geometry
 
     def get_dtype(self):
         return self.weight_dtype

@@ -3,7 +3,7 @@
 import comfy.utils
 from comfy_api.latest import io
 
-from ..flashhead.paste import paste
+from ..flashhead.image.paste import paste
 from .crop_type import CropType
 from .progress import check_interrupt, say
 from .schema import schema

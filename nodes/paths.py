@@ -9,10 +9,11 @@ from pathlib import Path, PurePath
 
 import folder_paths
 
-from ..flashhead.checkpoint import Checkpoint, open_checkpoint
+from ..flashhead.checkpoint.layout import AUDIO_WEIGHTS, GENERATOR_FOLDERS, VAE_FILES, WEIGHTS
+from ..flashhead.checkpoint.loading import Checkpoint, open_checkpoint
 from ..flashhead.errors import CheckpointError
-from ..flashhead.layout import AUDIO_WEIGHTS, GENERATOR_FOLDERS, REPOSITORY, VAE_FILES, WEIGHTS
 from ..flashhead.pocket import NAME as POCKET
+from ..flashhead.variants import REPOSITORY
 
 FOLDER = "flashhead"
 _EXTENSIONS = {".safetensors"}

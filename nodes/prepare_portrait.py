@@ -2,7 +2,8 @@
 
 from comfy_api.latest import io
 
-from ..flashhead.crop import (
+from ..flashhead.errors import PortraitError
+from ..flashhead.image.crop import (
     DEFAULT_RATIO,
     Box,
     crop_around,
@@ -12,9 +13,8 @@ from ..flashhead.crop import (
     face_box,
     mask_box,
 )
-from ..flashhead.errors import PortraitError
-from ..flashhead.framing import framing_warnings
-from ..flashhead.portrait import load_portrait, to_tensor
+from ..flashhead.image.framing import framing_warnings
+from ..flashhead.image.portrait import load_portrait, to_tensor
 from .crop_type import CropType
 from .progress import warn
 from .schema import make, schema

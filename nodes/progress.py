@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from server import PromptServer
 
-from ..flashhead.clock import Clock
-from ..flashhead.config import FPS
+from ..flashhead.geometry import FPS
+from ..flashhead.stream.clock import Clock
 
 _PREVIEW_SIZE = 512
 

@@ -12,8 +12,8 @@ import torch
 from comfy_api.latest import io
 from comfy_execution.graph_utils import GraphBuilder
 
-from ..flashhead.config import ChunkGeometry
-from ..flashhead.speech import Speech
+from ..flashhead.geometry import ChunkGeometry
+from ..flashhead.stream.speech import Speech
 from . import inputs
 from .kept_chunk import ChunkKeys
 from .schema import internal_schema

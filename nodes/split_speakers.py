@@ -4,7 +4,7 @@ import torch
 from comfy_api.latest import io
 
 from ..flashhead.errors import AudioError
-from ..flashhead.speakers import (
+from ..flashhead.media.speakers import (
     DEFAULT_GATE,
     GATE_OFF,
     LOUDNESS,

@@ -6,7 +6,7 @@ import folder_paths
 from comfy_api.latest import io
 
 from ..flashhead.errors import FlashHeadError
-from ..flashhead.state_file import load_state, save_state
+from ..flashhead.stream.state_file import load_state, save_state
 from . import inputs
 from .schema import schema
 from .types import State

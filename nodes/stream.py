@@ -13,15 +13,20 @@ from dataclasses import dataclass, replace
 import comfy.model_management
 import torch
 
-from ..flashhead.checkpoint import check_encoder, check_family
 from ..flashhead.errors import FlashHeadError
-from ..flashhead.memory import working_memory
-from ..flashhead.portrait import prepare_portrait
-from ..flashhead.sampling import SamplingPlan
-from ..flashhead.settings import Settings
-from ..flashhead.state import PortraitCondition, encode_portrait, start_stream, switch_portrait
-from ..flashhead.stream import check_finite, decode_chunk, plan_stream, sample_chunk
-from ..flashhead.trained import native_fade, portrait_warnings
+from ..flashhead.image.portrait import prepare_portrait
+from ..flashhead.models.bundle import check_encoder, check_family
+from ..flashhead.models.limits import native_fade, portrait_warnings
+from ..flashhead.models.memory import working_memory
+from ..flashhead.stream.loop import check_finite, decode_chunk, plan_stream, sample_chunk
+from ..flashhead.stream.sampling import SamplingPlan
+from ..flashhead.stream.settings import Settings
+from ..flashhead.stream.state import (
+    PortraitCondition,
+    encode_portrait,
+    start_stream,
+    switch_portrait,
+)
 from .models import flashhead_model, predictor
 from .progress import Watch, warn
 from .types import Sampled, SpokenAudio, State

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import torch
 from comfy_api.latest import io
 
-from ..flashhead.config import ChunkGeometry
 from ..flashhead.errors import FlashHeadError
-from ..flashhead.speech import Speech
-from ..flashhead.state import StreamState
+from ..flashhead.geometry import ChunkGeometry
+from ..flashhead.stream.speech import Speech
+from ..flashhead.stream.state import StreamState
 from .models import AudioEncoderModel
 
 AudioEncoderType = io.Custom("FLASHHEAD_AUDIO_ENCODER")

@@ -5,12 +5,12 @@ import comfy.model_management
 import comfy.utils
 import torch
 
-from ..flashhead.backend import sdpa
-from ..flashhead.config import ChunkGeometry
+from ..flashhead.checkpoint.weights import Component
 from ..flashhead.errors import FlashHeadError
-from ..flashhead.trained import Trained
-from ..flashhead.vae import VAE
-from ..flashhead.weights import Component
+from ..flashhead.geometry import ChunkGeometry
+from ..flashhead.models.backend import sdpa
+from ..flashhead.models.limits import Trained
+from ..flashhead.models.vae import VAE
 from .models import DTYPES, interruptible, make_backend, make_patcher
 
 _WAN = ChunkGeometry(vae_stride=(4, 8, 8), patch_size=(1, 2, 2), latent_channels=16)

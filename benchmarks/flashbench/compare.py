@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from flashhead import LiveStream
-from flashhead.sampling import SamplingPlan, draw_noise
-from flashhead.schedule import timesteps
-from flashhead.stream import hear_chunk, match_color
+from flashhead.stream.loop import hear_chunk, match_color
+from flashhead.stream.sampling import SamplingPlan, draw_noise
+from flashhead.stream.schedule import timesteps
 
 if TYPE_CHECKING:
     from .reference import Reference

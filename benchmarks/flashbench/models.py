@@ -8,15 +8,14 @@ import torch
 from torch import nn
 
 from flashhead import Bundle
-from flashhead.audio_encoder import AudioEncoder
-from flashhead.backend import Backend
-from flashhead.config import AudioEncoderConfig, GeneratorConfig, LTXVAEConfig
-from flashhead.generator import Generator
-from flashhead.miniature import MINIATURE, PUBLISHED_LITE
-from flashhead.vae.ltx import LTXVAE
-from flashhead.vae.wan import WanVAE, WanVAEConfig
-from flashhead.vae.wan_layouts import channels_last
-from flashhead.weights import build
+from flashhead.checkpoint.wan_file import channels_last
+from flashhead.models.backend import Backend, build
+from flashhead.models.config import AudioEncoderConfig, GeneratorConfig, LTXVAEConfig, WanVAEConfig
+from flashhead.models.generator import Generator
+from flashhead.models.ltx_vae import LTXVAE
+from flashhead.models.wan_vae import WanVAE
+from flashhead.models.wav2vec2 import AudioEncoder
+from flashhead.testing import MINIATURE, PUBLISHED_LITE
 
 VARIANTS = ("lite", "pro")
 _MINIATURE_WAN = WanVAEConfig(base_width=8, widths=(8, 8, 16, 16), residual_blocks=1)

@@ -23,9 +23,9 @@ import torch
 from torch import Tensor, nn
 
 from flashhead import Bundle, FlashHeadError, Settings
-from flashhead.clock import Clock
-from flashhead.config import GeneratorConfig
-from flashhead.weights import build
+from flashhead.models.backend import build
+from flashhead.models.config import GeneratorConfig
+from flashhead.stream.clock import Clock
 
 from .stubs import put_stubs
 

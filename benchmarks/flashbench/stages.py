@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from flashhead import Bundle, LiveStream
-from flashhead.clock import Clock
-from flashhead.color import match_color
-from flashhead.sampling import SamplingPlan, draw_noise, sample_latents
-from flashhead.state import StreamState
-from flashhead.stream import hear_chunk
+from flashhead.image.color import match_color
+from flashhead.stream.clock import Clock
+from flashhead.stream.loop import hear_chunk
+from flashhead.stream.sampling import SamplingPlan, draw_noise, sample_latents
+from flashhead.stream.state import StreamState
 
 from .watch import stopwatch, watch_waits
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from flashhead.clock import synchronize
+from flashhead.stream.clock import synchronize
 
 try:
     import resource

@@ -9,8 +9,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from flashhead import Bundle
-from flashhead.clock import synchronize
-from flashhead.config import SAMPLE_RATE
+from flashhead.geometry import SAMPLE_RATE
+from flashhead.stream.clock import synchronize
 
 
 def _tflop(function: Callable[[], object]) -> float:

@@ -6,7 +6,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from .stage_options import run_main
+from .commands.stage_options import run_main
 
 COMMANDS = {
     "draw": ("draw_clips", "draw clips of talking faces"),
@@ -16,6 +16,7 @@ COMMANDS = {
     "flow": ("train_flow", "stage 1: flow matching on encoded clips"),
     "distillation": ("train_distillation", "stage 2: distillation to a few steps"),
     "bundle": ("write_bundle", "put the trained networks into one file"),
+    "measure": ("measure", "lip sync, drift, seams and flicker against the truth, with pictures"),
 }
 
 
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, (_, text) in COMMANDS.items():
             print(f"  {name:13} {text}")
         return 2 if wanted or not arguments else 0
-    module = importlib.import_module(f".{COMMANDS[arguments[0]][0]}", __package__)
+    module = importlib.import_module(f".commands.{COMMANDS[arguments[0]][0]}", __package__)
     return run_main(lambda _: module.main(arguments[1:]))
 
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 import flashhead
-from flashhead.audio_source import FileAudio
+from flashhead.media.audio_source import FileAudio
 
 from .graphs import chunk_by_chunk, lite, node
 from .pictures import pixels

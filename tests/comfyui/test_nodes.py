@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import flashhead
-from flashhead.audio_source import FileAudio
+from flashhead.media.audio_source import FileAudio
 
 from .graphs import in_a_ksampler, lite, node
 from .pictures import pixels

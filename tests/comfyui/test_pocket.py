@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 
 import flashhead
-from flashhead.audio_source import FileAudio
-from flashhead.crop import crop_to_cover, cut
 from flashhead.examples import SPEECH
+from flashhead.image.crop import crop_to_cover, cut
+from flashhead.image.portrait import load_portrait
+from flashhead.media.audio_source import FileAudio
 from flashhead.pocket import portraits
-from flashhead.portrait import load_portrait
 
 from .graphs import lite, node
 from .pictures import pixels

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flashhead import AudioError
-from flashhead.audio_context import AudioContextCache, context_windows
+from flashhead.stream.audio_context import AudioContextCache, context_windows
 
 
 def noise(*shape, seed=0):

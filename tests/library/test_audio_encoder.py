@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from flashhead import AudioError, CheckpointError
-from flashhead.checkpoint import load_audio_encoder
-from flashhead.components import open_audio_encoder
+from flashhead.checkpoint.components import open_audio_encoder
+from flashhead.checkpoint.loading import load_audio_encoder
 
 CONFIG = dict(
     conv_dim=[6, 4, 10], conv_kernel=[9, 4, 3], conv_stride=[5, 3, 2], conv_bias=True,

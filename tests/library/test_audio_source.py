@@ -13,8 +13,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flashhead.audio_source import FileAudio, TensorAudio, speech_blocks
 from flashhead.errors import AudioError
+from flashhead.media.audio_source import FileAudio, TensorAudio, speech_blocks
 
 LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1", 16: "hexadecagonal"}
 
@@ -286,7 +286,7 @@ def test_relative_paths_with_colons_and_foreign_tags_open(tmp_path, monkeypatch)
 
 MEMORY = """
 import resource, sys
-from flashhead.audio_source import FileAudio, speech_blocks
+from flashhead.media.audio_source import FileAudio, speech_blocks
 def walk(path):
     return sum(len(b) for b in speech_blocks(FileAudio(path), 15360))
 def peak():

@@ -18,12 +18,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import flashhead
-from flashhead import CheckpointError, FlashHeadError, cli, convert, load_bundle
-from flashhead.checkpoint import open_checkpoint
-from flashhead.conversion import STORAGE
-from flashhead.float8 import dequantize, quantize
-from flashhead.miniature import MINIATURE, published_shapes, write_checkpoint
-from flashhead.weights import WeightFile
+from flashhead import CheckpointError, FlashHeadError, convert, load_bundle
+from flashhead.checkpoint.conversion import STORAGE
+from flashhead.checkpoint.float8 import dequantize, quantize
+from flashhead.checkpoint.loading import open_checkpoint
+from flashhead.checkpoint.weights import WeightFile
+from flashhead.cli import main as cli
+from flashhead.testing import MINIATURE, published_shapes, write_checkpoint
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("generator", "vae", "audio_encoder")
@@ -415,7 +416,7 @@ import gc, json, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 import torch, flashhead
-from flashhead.checkpoint import open_checkpoint
+from flashhead.checkpoint.loading import open_checkpoint
 torch.set_num_threads(1)
 
 def peak():

@@ -9,9 +9,9 @@ from safetensors.torch import save_file
 
 import flashhead
 from flashhead import CheckpointError, load_bundle
-from flashhead.config import GeneratorConfig
-from flashhead.generator import Generator
-from flashhead.weights import build
+from flashhead.models.backend import build
+from flashhead.models.config import GeneratorConfig
+from flashhead.models.generator import Generator
 
 GENERATOR = "Model_Lite/diffusion_pytorch_model.safetensors"
 VAE = "VAE_LTX/diffusion_pytorch_model.safetensors"

@@ -15,10 +15,11 @@ import av
 import numpy as np
 import pytest
 
-from flashhead import NonFiniteError, cli
-from flashhead.progress import Progress
-from flashhead.stream import Chunk
-from flashhead.weights import WeightFile
+from flashhead import NonFiniteError
+from flashhead.checkpoint.weights import WeightFile
+from flashhead.cli import main as cli
+from flashhead.cli.progress import Progress
+from flashhead.stream.loop import Chunk
 
 ROOT = Path(__file__).parents[2]
 GENERATOR = "Model_Lite/diffusion_pytorch_model.safetensors"

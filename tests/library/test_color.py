@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from flashhead.color import color_target, lab_to_rgb, match_color, rgb_to_lab
+from flashhead.image.color import color_target, lab_to_rgb, match_color, rgb_to_lab
 
 WHITE = np.array([0.95047, 1.0, 1.08883])
 RGB_TO_XYZ = np.array(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from flashhead import PortraitError
-from flashhead.crop import (
+from flashhead.image.crop import (
     Box,
     Crop,
     crop_around,
@@ -18,7 +18,7 @@ from flashhead.crop import (
     face_box,
     mask_box,
 )
-from flashhead.portrait import cover_crop
+from flashhead.image.portrait import cover_crop
 
 SIDES = st.integers(16, 900)
 SIZES = st.tuples(SIDES, SIDES)

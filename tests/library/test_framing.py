@@ -2,8 +2,8 @@
 
 import pytest
 
-from flashhead.crop import Box, Crop, crop_around, crop_to_cover
-from flashhead.framing import framing_warnings
+from flashhead.image.crop import Box, Crop, crop_around, crop_to_cover
+from flashhead.image.framing import framing_warnings
 
 SOURCE, SIZE = (1000, 1000), (512, 512)
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from flashhead.audio_projection import group_windows
-from flashhead.backend import Backend, cast, sdpa
-from flashhead.components import open_generator
-from flashhead.rotary import rotary_table, rotate
+from flashhead.checkpoint.components import open_generator
+from flashhead.models.audio_projection import group_windows
+from flashhead.models.backend import Backend, cast, sdpa
+from flashhead.models.rotary import rotary_table, rotate
 
 CASES = {
     "dit_lite": "Model_Lite",

@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 import torch
 
-from flashhead.components import open_generator
+from flashhead.checkpoint.components import open_generator
 
 CONFIGS = {
     "lite": dict(

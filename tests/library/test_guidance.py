@@ -5,8 +5,8 @@ import torch
 
 import flashhead
 from flashhead import LiveStream, Settings
-from flashhead.sampling import draw_noise, plan_sampling, sample_latents
-from flashhead.stream import hear_chunk
+from flashhead.stream.loop import hear_chunk
+from flashhead.stream.sampling import draw_noise, plan_sampling, sample_latents
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from flashhead import CheckpointError, cli, load_bundle
-from flashhead.checkpoint import open_checkpoint
+from flashhead import CheckpointError, load_bundle
+from flashhead.checkpoint.loading import open_checkpoint
+from flashhead.cli import main as cli
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 MODEL = "huggingface.co/Soul-AILab/SoulX-FlashHead-1_3B"

@@ -6,9 +6,9 @@ from torch.nn.functional import pad
 
 import flashhead
 from flashhead import LiveStream, Settings
-from flashhead.color import color_target, match_color
-from flashhead.portrait import prepare_portrait
-from flashhead.stream import hear_chunk
+from flashhead.image.color import color_target, match_color
+from flashhead.image.portrait import prepare_portrait
+from flashhead.stream.loop import hear_chunk
 
 LOOPS = {
     "loop_lite_stream": ("lite", (64, 64), 1.0),

@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from flashhead import CheckpointError
-from flashhead.components import open_vae
-from flashhead.config import LTXVAEConfig
-from flashhead.vae.ltx import LTXVAE
-from flashhead.weights import build
+from flashhead.checkpoint.components import open_vae
+from flashhead.models.backend import build
+from flashhead.models.config import LTXVAEConfig
+from flashhead.models.ltx_vae import LTXVAE
 
 ORIGINAL = "ltx_vae_original_layout.safetensors"
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from flashhead.components import open_vae
+from flashhead.checkpoint.components import open_vae
 
 CONFIGS = {
     "wide": dict(block_out_channels=[6, 6, 10, 12], layers_per_block=[1, 2, 1, 2, 1]),

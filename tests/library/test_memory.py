@@ -14,8 +14,8 @@ import json, resource, sys
 sys.path.insert(0, sys.argv[1])
 from dataclasses import replace
 import torch, flashhead
-from flashhead.config import LTXVAEConfig
-from flashhead.vae.ltx import LTXVAE
+from flashhead.models.config import LTXVAEConfig
+from flashhead.models.ltx_vae import LTXVAE
 
 torch.set_num_threads(1)
 FIXTURES = sys.argv[1] + "/tests/fixtures/"

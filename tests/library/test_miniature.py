@@ -8,8 +8,13 @@ import torch
 from safetensors import safe_open
 
 import flashhead
-from flashhead.config import AudioEncoderConfig, GeneratorConfig, LTXVAEConfig
-from flashhead.miniature import (
+from flashhead.checkpoint.configs import (
+    read_audio_encoder_config,
+    read_generator_config,
+    read_ltx_config,
+)
+from flashhead.checkpoint.safetensors_writer import Entry, lay_out
+from flashhead.testing import (
     MINIATURE,
     MINIATURE_PRO,
     PUBLISHED_LITE,
@@ -19,7 +24,6 @@ from flashhead.miniature import (
     published_shapes,
     write_checkpoint,
 )
-from flashhead.safetensors_writer import Entry, lay_out
 
 FILES = (
     "Model_Lite/diffusion_pytorch_model.safetensors",
@@ -87,9 +91,9 @@ def test_keys_are_the_published_ones(checkpoint, tmp_path):
         json.loads((checkpoint / name).with_name("config.json").read_text()) for name in FILES
     )
     sizes = Sizes(
-        GeneratorConfig.from_checkpoint(generator, shapes_in(checkpoint / FILES[0]), ""),
-        LTXVAEConfig.from_diffusers(vae, ""),
-        AudioEncoderConfig.from_checkpoint(encoder, ""),
+        read_generator_config(generator, shapes_in(checkpoint / FILES[0]), ""),
+        read_ltx_config(vae, ""),
+        read_audio_encoder_config(encoder, ""),
     )
     write_checkpoint(tmp_path, sizes, unused=True)
     other_names = {"weight_g": "original0", "weight_v": "original1"}  # both spellings are published

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from flashhead import PortraitError
-from flashhead.crop import Box, Crop, crop_around, crop_to_cover, cut
-from flashhead.paste import paste
-from flashhead.portrait import to_tensor
+from flashhead.image.crop import Box, Crop, crop_around, crop_to_cover, cut
+from flashhead.image.paste import paste
+from flashhead.image.portrait import to_tensor
 
 
 def noise(*shape, seed=0):
@@ -122,7 +122,7 @@ def test_lengths(m, n, total, monkeypatch):
     frames = (torch.arange(n)[:, None, None, None] / 10 + 0.05) * torch.ones(1, 48, 32, 3)
     ticks = []
     # Blocks of two frames, so that their borders are crossed.
-    monkeypatch.setattr("flashhead.paste._PIXELS_AT_ONCE", 2 * 48 * 32)
+    monkeypatch.setattr("flashhead.image.paste._PIXELS_AT_ONCE", 2 * 48 * 32)
     result = paste(background, frames, WHOLE, feather=0, tick=lambda *done: ticks.append(done))
     assert len(result) == total and ticks[-1] == (total, total) and len(ticks) == -(-total // 2)
     for index in range(total):

@@ -8,14 +8,15 @@ import pytest
 import torch
 
 import flashhead
-from flashhead import cli, pocket
-from flashhead.audio_source import FileAudio
-from flashhead.bundle_file import BundleHeader
+from flashhead import pocket
+from flashhead.checkpoint.bundle_file import BundleHeader
+from flashhead.checkpoint.weights import open_weights
+from flashhead.cli import main as cli
 from flashhead.errors import CheckpointError, PortraitWarning
 from flashhead.examples import PHOTOGRAPH
-from flashhead.metrics.signals import correlation
-from flashhead.trained import Trained
-from flashhead.weights import open_weights
+from flashhead.media.audio_source import FileAudio
+from flashhead.models.limits import Trained
+from flashhead.training.evaluation.signals import correlation
 
 HERE = Path(__file__).parents[1] / "fixtures" / "pocket"
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from flashhead import PortraitError
-from flashhead.portrait import cover_crop, load_portrait, prepare_portrait, to_tensor
+from flashhead.image.portrait import cover_crop, load_portrait, prepare_portrait, to_tensor
 
 
 def picture(height, width, seed=0):

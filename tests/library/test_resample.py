@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flashhead import resample
-from flashhead.resample import SPEECH_RATE, resample_to_speech, speech_length
+from flashhead.media import resample
+from flashhead.media.resample import SPEECH_RATE, resample_to_speech, speech_length
 
 RATES = (8000, 22050, 44100, 48000, 44101)
 
@@ -69,7 +69,7 @@ def test_absent_or_broken_torchaudio_changes_nothing_to_hear(error, without_torc
 
 
 def test_torchaudio_is_not_imported_before_it_is_needed():
-    code = "import sys, flashhead.audio_source; sys.exit('torchaudio' in sys.modules)"
+    code = "import sys, flashhead.media.audio_source; sys.exit('torchaudio' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from flashhead import FlashHeadError
-from flashhead.schedule import timesteps
+from flashhead.stream.schedule import timesteps
 
 
 @pytest.mark.parametrize("steps", [2, 4, 8, 20])

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 import flashhead
 from flashhead import LiveStream, Settings, pocket
-from flashhead.batch import Session, generate_batch
-from flashhead.seams import fade_seam
-from flashhead.state_file import load_state, save_state
+from flashhead.image.seams import fade_seam
+from flashhead.stream.batch import Session, generate_batch
+from flashhead.stream.state_file import load_state, save_state
 
 SPEECH = torch.randn(2 * 17_920, generator=torch.Generator().manual_seed(2)) * 0.1
 

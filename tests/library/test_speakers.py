@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flashhead import AudioError
-from flashhead.speakers import GATE_OFF, split_speakers
+from flashhead.media.speakers import GATE_OFF, split_speakers
 
 RATE = 16_000
 

@@ -8,16 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import flashhead
-from flashhead.audio_context import AudioContextCache
-from flashhead.audio_source import TensorAudio
-from flashhead.config import ChunkGeometry
 from flashhead.errors import AudioError, FlashHeadError
-from flashhead.portrait import prepare_portrait
-from flashhead.settings import Settings
-from flashhead.speech import Speech
-from flashhead.state import encode_portrait, start_stream
-from flashhead.state_file import load_state, save_state
-from flashhead.stream import decode_chunk, plan_stream, sample_chunk
+from flashhead.geometry import ChunkGeometry
+from flashhead.image.portrait import prepare_portrait
+from flashhead.media.audio_source import TensorAudio
+from flashhead.stream.audio_context import AudioContextCache
+from flashhead.stream.loop import decode_chunk, plan_stream, sample_chunk
+from flashhead.stream.settings import Settings
+from flashhead.stream.speech import Speech
+from flashhead.stream.state import encode_portrait, start_stream
+from flashhead.stream.state_file import load_state, save_state
 
 LITE = ChunkGeometry((8, 32, 32), (1, 1, 1), 128)
 PRO = ChunkGeometry((4, 8, 8), (1, 2, 2), 16)

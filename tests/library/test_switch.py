@@ -7,8 +7,9 @@ import torch
 from PIL import Image, ImageOps
 
 import flashhead
-from flashhead import LiveStream, PortraitError, Settings, cli
-from flashhead.portrait import load_portraits
+from flashhead import LiveStream, PortraitError, Settings
+from flashhead.cli import main as cli
+from flashhead.image.portrait import load_portraits
 
 SIZE = (32, 32)
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from flashhead import video
-from flashhead.audio_source import FileAudio, TensorAudio
 from flashhead.errors import FlashHeadError, SizeError
-from flashhead.video import VideoWriter, rgb_to_yuv420
+from flashhead.media import video_writer as video
+from flashhead.media.audio_source import FileAudio, TensorAudio
+from flashhead.media.video_writer import VideoWriter, rgb_to_yuv420
 
 AAC_FRAME = 1024
 SIZE = {"height": 48, "width": 64}
@@ -229,8 +229,8 @@ def test_a_failed_copy_leaves_the_old_file_and_a_playable_partial(tmp_path, monk
 
 KILLED = """
 import os, sys, torch
-from flashhead.audio_source import TensorAudio
-from flashhead.video import VideoWriter
+from flashhead.media.audio_source import TensorAudio
+from flashhead.media.video_writer import VideoWriter
 source = TensorAudio(torch.rand(16000 * 12) / 2, 16000)
 with VideoWriter(sys.argv[1], height=48, width=64, audio=source) as writer:
     for _ in range(10):
@@ -252,7 +252,7 @@ def test_a_kill_leaves_a_playable_partial(tmp_path):
 
 MEMORY = """
 import resource, sys, torch
-from flashhead.video import VideoWriter
+from flashhead.media.video_writer import VideoWriter
 class Hum:
     sample_rate, channels = 48000, 2
     def __init__(self, seconds):

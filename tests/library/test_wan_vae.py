@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
-from flashhead.backend import Backend
-from flashhead.components import open_vae
+from flashhead.checkpoint.components import open_vae
+from flashhead.checkpoint.configs import read_wan_config
 from flashhead.errors import CheckpointError
-from flashhead.vae.wan import WanVAE, WanVAEConfig
+from flashhead.models.backend import Backend
+from flashhead.models.config import WanVAEConfig
+from flashhead.models.wan_vae import WanVAE
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 FOLDER = FIXTURES / "tiny-checkpoint" / "VAE_Wan"
@@ -226,7 +228,7 @@ def test_sizes_are_read_off_the_shapes():
         published = WanVAE(WanVAEConfig())
     shapes = {key: tuple(tensor.shape) for key, tensor in published.state_dict().items()}
     assert (len(shapes), sum(p.numel() for p in published.parameters())) == (194, 126_892_531)
-    assert WanVAEConfig.from_shapes(shapes, "file") == WanVAEConfig()
+    assert read_wan_config(shapes, "file") == WanVAEConfig()
     assert (published.latent_channels, published.stride) == (16, (4, 8, 8))
 
 

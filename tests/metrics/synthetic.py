@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from flashhead.metrics.regions import Regions
+from flashhead.training.evaluation.regions import Regions
 
 SIDE = 64
 FRAMES = 200

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from flashhead.metrics.clip_regions import clip_frames, portrait_image, regions_of_clip
-from flashhead.metrics.frames import measure_frames
-from flashhead.metrics.summary import summarize
-from flashhead.training.drawn_clips import draw_clip
-from flashhead.training.identities import REPERTOIRE
+from flashhead.training.evaluation.clip_regions import clip_frames, portrait_image, regions_of_clip
+from flashhead.training.evaluation.frames import measure_frames
+from flashhead.training.evaluation.summary import summarize
+from flashhead.training.faces.drawn_clips import draw_clip
+from flashhead.training.faces.identities import REPERTOIRE
 
 from .synthetic import speech
 

@@ -7,14 +7,14 @@ import pytest
 import torch
 from PIL import Image
 
-from flashhead.metrics.frames import measure_frames
-from flashhead.metrics.openness import openness
-from flashhead.metrics.pictures import BACKGROUND, COLORS, contact_sheet, curves
-from flashhead.metrics.regions import Regions, grow
-from flashhead.metrics.report import evaluate
-from flashhead.metrics.signals import correlation, lip_sync, moving_mean, psnr
-from flashhead.metrics.summary import drift, frozen_frames, seam_ratio, summarize
-from flashhead.metrics.tracking import centre_of, put_back, track_pose
+from flashhead.training.evaluation.frames import measure_frames
+from flashhead.training.evaluation.openness import openness
+from flashhead.training.evaluation.pictures import BACKGROUND, COLORS, contact_sheet, curves
+from flashhead.training.evaluation.regions import Regions, grow
+from flashhead.training.evaluation.report import evaluate
+from flashhead.training.evaluation.signals import correlation, lip_sync, moving_mean, psnr
+from flashhead.training.evaluation.summary import drift, frozen_frames, seam_ratio, summarize
+from flashhead.training.evaluation.tracking import centre_of, put_back, track_pose
 
 from .synthetic import FRAMES, MIDDLE, SIDE, draw, regions, speech, sway, video
 

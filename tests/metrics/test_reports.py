@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from flashhead.metrics.__main__ import main
-from flashhead.metrics.clip_reports import as_teacher, mean_figures, report_clip
-from flashhead.training.clip_cache import ClipCache, write_clips
-from flashhead.training.drawn_clips import draw_clip
-from flashhead.training.identities import REPERTOIRE
+from flashhead.training.commands.measure import main
+from flashhead.training.data.clip_cache import ClipCache, write_clips
+from flashhead.training.evaluation.clip_reports import as_teacher, mean_figures, report_clip
+from flashhead.training.faces.drawn_clips import draw_clip
+from flashhead.training.faces.identities import REPERTOIRE
 
 from .synthetic import speech
 

@@ -2,11 +2,11 @@
 
 import torch
 
-from flashhead.config import CHUNK_FRAMES
-from flashhead.generator import Generator
-from flashhead.miniature import MINIATURE, MINIATURE_PRO
-from flashhead.training.chunk_batch import ChunkBatch
-from flashhead.training.initialisation import new_audio_encoder, new_generator
+from flashhead.geometry import CHUNK_FRAMES
+from flashhead.models.generator import Generator
+from flashhead.testing import MINIATURE, MINIATURE_PRO
+from flashhead.training.data.chunk_batch import ChunkBatch
+from flashhead.training.stages.initialisation import new_audio_encoder, new_generator
 
 CONFIG = MINIATURE.generator
 

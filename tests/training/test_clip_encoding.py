@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from flashhead.audio_context import AudioContextCache
-from flashhead.training.clip_encoding import encode, encode_clips, face_weight, mouth_truth
-from flashhead.training.clips import Clip
-from flashhead.training.encoded_clips import EncodedClip
+from flashhead.stream.audio_context import AudioContextCache
+from flashhead.training.data.clip_encoding import encode, encode_clips, face_weight, mouth_truth
+from flashhead.training.data.clips import Clip
+from flashhead.training.data.encoded_clips import EncodedClip
 
 from .small import rng
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from flashhead.errors import FlashHeadError
-from flashhead.training.clip_cache import ClipCache, write_clips
-from flashhead.training.clips import Clip, ClipDataset, collate
-from flashhead.training.drawn_clips import babbling_clips
-from flashhead.training.motions import babble, blinks, idle
+from flashhead.training.data.clip_cache import ClipCache, write_clips
+from flashhead.training.data.clips import Clip, ClipDataset, collate
+from flashhead.training.faces.drawn_clips import babbling_clips
+from flashhead.training.faces.motions import babble, blinks, idle
 
 
 def clip(frames: int = 40, number: int = 0) -> Clip:

@@ -12,21 +12,26 @@ from safetensors.torch import load_file
 
 import flashhead
 from flashhead.errors import FlashHeadError
-from flashhead.training import (
+from flashhead.training.commands import (
     encode_clips,
     train_audio,
     train_distillation,
     train_flow,
     write_bundle,
 )
-from flashhead.training.clip_cache import ClipCache, write_clips
-from flashhead.training.distillation_stage import StudentSettings
-from flashhead.training.drawn_clips import draw_clip
-from flashhead.training.flow_stage import FlowSettings
-from flashhead.training.identities import REPERTOIRE
-from flashhead.training.speech import SpeechTrack
-from flashhead.training.speech_set import SpeechSetSettings, make_speech_set
-from flashhead.training.stage_options import CONFIGS, stage_parser, stage_settings, stop_signal
+from flashhead.training.commands.stage_options import (
+    CONFIGS,
+    stage_parser,
+    stage_settings,
+    stop_signal,
+)
+from flashhead.training.data.clip_cache import ClipCache, write_clips
+from flashhead.training.faces.drawn_clips import draw_clip
+from flashhead.training.faces.identities import REPERTOIRE
+from flashhead.training.speech.speech_set import SpeechSetSettings, make_speech_set
+from flashhead.training.speech.tracks import SpeechTrack
+from flashhead.training.stages.distillation_stage import StudentSettings
+from flashhead.training.stages.flow_stage import FlowSettings
 
 from .conftest import FIXTURES
 from .small import rng

@@ -5,18 +5,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from flashhead.color import color_target
-from flashhead.config import ChunkGeometry
-from flashhead.miniature import MINIATURE
-from flashhead.sampling import plan_sampling, sample_latents
-from flashhead.training.distillation import (
+from flashhead.image.color import color_target
+from flashhead.stream.sampling import plan_sampling, sample_latents
+from flashhead.testing import MINIATURE
+from flashhead.training.stages.distillation import (
     DistillationSettings,
     StudentStart,
     fake_losses,
     start_student,
     student_losses,
 )
-from flashhead.training.dmd import (
+from flashhead.training.stages.dmd import (
     ScoreDraws,
     dmd_gradient,
     dmd_loss,
@@ -25,13 +24,13 @@ from flashhead.training.dmd import (
     noise_with_motion,
     regression_loss,
 )
-from flashhead.training.flow_matching import new_frames
-from flashhead.training.initialisation import frozen, new_generator
-from flashhead.training.rollout import MotionPath, roll_out, sample_truncated
+from flashhead.training.stages.flow_matching import new_frames
+from flashhead.training.stages.initialisation import frozen, new_generator
+from flashhead.training.stages.rollout import MotionPath, roll_out, sample_truncated
 
 from .small import CONFIG, Calls, chunk, generator, gradients, rng
 
-LATENTS = MotionPath(ChunkGeometry.of(CONFIG), kind="latents")
+LATENTS = MotionPath(CONFIG.geometry, kind="latents")
 SETTINGS = DistillationSettings()
 
 
@@ -197,8 +196,8 @@ def test_cold_start_gives_one_frame():
 
 def test_a_rollout_is_inferences_loop(bundle):
     """Decode, match colours, encode the last frames again: as `flashhead.stream` does it."""
-    from flashhead.state import encode_portrait, start_stream
-    from flashhead.stream import decode_chunk, sample_chunk
+    from flashhead.stream.loop import decode_chunk, sample_chunk
+    from flashhead.stream.state import encode_portrait, start_stream
 
     geometry, network = bundle.geometry, bundle.generator
     portrait = encode_portrait(bundle.vae, geometry, torch.rand(3, 64, 64, generator=rng()) * 2 - 1)
@@ -219,7 +218,7 @@ def test_a_rollout_is_inferences_loop(bundle):
 
 
 def test_motion_paths_are_checked():
-    geometry = ChunkGeometry.of(CONFIG)
+    geometry = CONFIG.geometry
     with pytest.raises(ValueError, match="needs a VAE"):
         MotionPath(geometry)
     with pytest.raises(ValueError, match="Unknown motion path"):

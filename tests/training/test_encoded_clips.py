@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from flashhead.audio_context import AudioContextCache
-from flashhead.config import SAMPLES_PER_FRAME
-from flashhead.training.encoded_clips import (
+from flashhead.geometry import SAMPLES_PER_FRAME
+from flashhead.stream.audio_context import AudioContextCache
+from flashhead.training.data.encoded_clips import (
     EncodedClip,
     encode_clip,
     gather_chunks,

@@ -4,16 +4,16 @@ import pytest
 import torch
 
 import flashhead
-from flashhead.miniature import MINIATURE, MINIATURE_PRO
-from flashhead.training.export import (
+from flashhead.models.ltx_vae import LTXVAE
+from flashhead.models.wan_vae import WanVAE
+from flashhead.testing import MINIATURE, MINIATURE_PRO
+from flashhead.training.stages.export import (
     export_audio_encoder,
     export_generator,
     export_vae,
     family,
 )
-from flashhead.training.initialisation import fill_weights
-from flashhead.vae.ltx import LTXVAE
-from flashhead.vae.wan import WanVAE
+from flashhead.training.stages.initialisation import fill_weights
 
 from .small import audio_encoder, generator, rng
 

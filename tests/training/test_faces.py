@@ -3,10 +3,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from flashhead.metrics.signals import correlation
-from flashhead.training.faces import Motion, draw, draw_portrait, put_back
-from flashhead.training.identities import REPERTOIRE, identities, random_identity
-from flashhead.training.vae_report import mouth_meter
+from flashhead.training.evaluation.signals import correlation
+from flashhead.training.faces.draw import Motion, draw, draw_portrait, put_back
+from flashhead.training.faces.identities import REPERTOIRE, identities, random_identity
+from flashhead.training.vae.report import mouth_meter
 
 SIZE = 96
 PEOPLE = range(len(REPERTOIRE))

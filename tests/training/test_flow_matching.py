@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from flashhead.sampling import SamplingPlan, sample_latents
-from flashhead.schedule import timesteps
-from flashhead.training.flow_matching import (
+from flashhead.stream.sampling import SamplingPlan, sample_latents
+from flashhead.stream.schedule import timesteps
+from flashhead.training.stages.flow_matching import (
     FlowDraws,
     add_noise,
     draw_motion,

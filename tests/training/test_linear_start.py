@@ -4,16 +4,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from flashhead.config import LTXVAEConfig
+from flashhead.checkpoint.configs import read_ltx_config, to_config
 from flashhead.errors import FlashHeadError
-from flashhead.training.clip_cache import ClipCache, write_clips
-from flashhead.training.drawn_clips import babbling_clips
-from flashhead.training.linear_start import linear_start, principal_components
-from flashhead.training.loop import LoopSettings, train
-from flashhead.training.optimizers import Muon, branch_weights, orthogonalized
-from flashhead.training.vae_network import new_vae
-from flashhead.training.vae_stage import VAESettings, VAEStage, fit_statistics
-from flashhead.training.video_batch import draw_videos
+from flashhead.models.config import LTXVAEConfig
+from flashhead.training.data.clip_cache import ClipCache, write_clips
+from flashhead.training.faces.drawn_clips import babbling_clips
+from flashhead.training.stages.loop import LoopSettings, train
+from flashhead.training.stages.optimizers import Muon, branch_weights, orthogonalized
+from flashhead.training.vae.linear_start import linear_start, principal_components
+from flashhead.training.vae.network import new_vae
+from flashhead.training.vae.stage import VAESettings, VAEStage, fit_statistics
+from flashhead.training.vae.video_batch import draw_videos
 
 CONFIG = LTXVAEConfig((16, 16), (1, 1, 1), (True, True), 12, patch_size=4)
 LINEAR_ENCODER = replace(CONFIG, layers_per_block=(0, 0, 0), decoder_layers_per_block=(1, 1, 2))
@@ -99,7 +100,7 @@ def test_an_encoder_that_stays_keeps_its_latents_while_the_decoder_learns(clips)
     vae = new_vae(LINEAR_ENCODER, rng())
     assert not any(".resnets." in name for name, _ in vae.encoder.named_parameters())
     assert len(vae.decoder.mid_block.resnets) == 2
-    assert LTXVAEConfig.from_diffusers(vae.config.published(), "here") == LINEAR_ENCODER
+    assert read_ltx_config(to_config(vae.config), "here") == LINEAR_ENCODER
     settings = VAESettings(batch=2, frames=5, encoder=False, muon_rate=2e-3)
     video = draw_videos(clips, 1, 5, rng(2), torch.device("cpu")).video
     before = vae.encode(video).detach()

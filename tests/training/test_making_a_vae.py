@@ -5,14 +5,14 @@ import json
 import pytest
 import torch
 
-from flashhead.components import open_vae
+from flashhead.checkpoint.components import open_vae
+from flashhead.checkpoint.layout import VAE_FOLDERS
 from flashhead.errors import FlashHeadError
-from flashhead.layout import VAE_FOLDERS
-from flashhead.training import draw_clips, train_vae
 from flashhead.training.__main__ import main
-from flashhead.training.clip_cache import ClipCache
-from flashhead.training.loop import LOG
-from flashhead.training.vae_report import psnr, vae_report
+from flashhead.training.commands import draw_clips, train_vae
+from flashhead.training.data.clip_cache import ClipCache
+from flashhead.training.stages.loop import LOG
+from flashhead.training.vae.report import psnr, vae_report
 
 
 def test_clips_are_drawn_a_vae_is_trained_resumed_and_exported(tmp_path, capsys):
@@ -80,8 +80,8 @@ def test_psnr_by_hand():
 
 def test_the_shipped_settings_are_read():
     run = train_vae.VAERun
-    from flashhead.training.settings_files import read_settings
-    from flashhead.training.stage_options import CONFIGS
+    from flashhead.training.commands.stage_options import CONFIGS
+    from flashhead.training.stages.settings_files import read_settings
 
     settings = read_settings(run, CONFIGS / "vae.json")
     assert settings.sizes.config().stride == (4, 16, 16)

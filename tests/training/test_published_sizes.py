@@ -6,16 +6,20 @@ from dataclasses import replace
 import pytest
 import torch
 
-from flashhead.config import CHUNK_FRAMES, ChunkGeometry
-from flashhead.generator import Generator
-from flashhead.miniature import PUBLISHED_LITE, PUBLISHED_PRO
-from flashhead.training.activation_memory import checkpoint_blocks
-from flashhead.training.chunk_batch import ChunkBatch
-from flashhead.training.distillation import DistillationSettings, StudentStart, student_losses
-from flashhead.training.flow_losses import flow_losses
-from flashhead.training.flow_matching import FlowDraws, predict_flow
-from flashhead.training.lora import add_lora
-from flashhead.weights import build
+from flashhead.geometry import CHUNK_FRAMES
+from flashhead.models.backend import build
+from flashhead.models.generator import Generator
+from flashhead.testing import PUBLISHED_LITE, PUBLISHED_PRO
+from flashhead.training.data.chunk_batch import ChunkBatch
+from flashhead.training.stages.activation_memory import checkpoint_blocks
+from flashhead.training.stages.distillation import (
+    DistillationSettings,
+    StudentStart,
+    student_losses,
+)
+from flashhead.training.stages.flow_losses import flow_losses
+from flashhead.training.stages.flow_matching import FlowDraws, predict_flow
+from flashhead.training.stages.lora import add_lora
 
 from .small import rng
 
@@ -32,7 +36,7 @@ def config(request):
 
 
 def on_meta(config) -> tuple[Generator, ChunkBatch]:
-    shape = (1, *ChunkGeometry.of(config).latent_shape((512, 512)))
+    shape = (1, *config.geometry.latent_shape((512, 512)))
     layers, channels = 12, 768
 
     def empty(*axes: int) -> torch.Tensor:

@@ -1,9 +1,10 @@
 import pytest
 import torch
 
-from flashhead.audio_source import TensorAudio
 from flashhead.errors import FlashHeadError
-from flashhead.training.clip_filters import (
+from flashhead.media.audio_source import TensorAudio
+from flashhead.media.video_writer import VideoWriter
+from flashhead.training.data.clip_filters import (
     Duplicates,
     FilterSettings,
     fingerprint,
@@ -13,8 +14,7 @@ from flashhead.training.clip_filters import (
     stretches,
     thumbnails,
 )
-from flashhead.training.real_clips import FilterCounts, read_frames, real_clips
-from flashhead.video import VideoWriter
+from flashhead.training.data.real_clips import FilterCounts, read_frames, real_clips
 
 SMALL = FilterSettings(least_seconds=1.0, least_side=48)
 

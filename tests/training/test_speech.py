@@ -5,11 +5,17 @@ import pytest
 import torch
 
 from flashhead.errors import FlashHeadError
-from flashhead.training import espeak as espeak_module
-from flashhead.training.espeak import Espeak, Utterance, espeak
-from flashhead.training.sentences import SENTENCES, sentences, voices
-from flashhead.training.speech import SpeechSettings, music, noise, speech_track, utterance_track
-from flashhead.training.visemes import REST, mouth_track, viseme
+from flashhead.training.speech import espeak as espeak_module
+from flashhead.training.speech.espeak import Espeak, Utterance, espeak
+from flashhead.training.speech.sentences import SENTENCES, sentences, voices
+from flashhead.training.speech.tracks import (
+    SpeechSettings,
+    music,
+    noise,
+    speech_track,
+    utterance_track,
+)
+from flashhead.training.speech.visemes import REST, mouth_track, viseme
 
 
 def installed() -> bool:

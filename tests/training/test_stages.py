@@ -7,19 +7,19 @@ import pytest
 import torch
 from torch import nn
 
-from flashhead.config import CHUNK_FRAMES, ChunkGeometry
 from flashhead.errors import FlashHeadError
-from flashhead.training.audio_stage import AudioSettings, AudioStage
-from flashhead.training.clip_library import ClipLibrary
-from flashhead.training.distillation import DistillationSettings
-from flashhead.training.distillation_stage import DistillationStage, StudentSettings
-from flashhead.training.encoded_clips import EncodedClip
-from flashhead.training.flow_matching import FlowDraws
-from flashhead.training.flow_stage import FlowSettings, FlowStage
-from flashhead.training.loop import Schedule
-from flashhead.training.lora import add_lora
-from flashhead.training.rollout import MotionPath
-from flashhead.training.updates import Updater, UpdateSettings, mixed_precision
+from flashhead.geometry import CHUNK_FRAMES
+from flashhead.training.data.clip_library import ClipLibrary
+from flashhead.training.data.encoded_clips import EncodedClip
+from flashhead.training.stages.audio_stage import AudioSettings, AudioStage
+from flashhead.training.stages.distillation import DistillationSettings
+from flashhead.training.stages.distillation_stage import DistillationStage, StudentSettings
+from flashhead.training.stages.flow_matching import FlowDraws
+from flashhead.training.stages.flow_stage import FlowSettings, FlowStage
+from flashhead.training.stages.loop import Schedule
+from flashhead.training.stages.lora import add_lora
+from flashhead.training.stages.rollout import MotionPath
+from flashhead.training.stages.updates import Updater, UpdateSettings, mixed_precision
 
 from .small import CONFIG, audio_encoder, generator, rng
 
@@ -58,7 +58,7 @@ def distillation_stage(library, **settings) -> DistillationStage:
     return DistillationStage(
         generator(),
         library,
-        MotionPath(ChunkGeometry.of(CONFIG), kind="latents"),
+        MotionPath(CONFIG.geometry, kind="latents"),
         StudentSettings(
             batch=1,
             fake_updates=2,
@@ -141,7 +141,7 @@ def test_stage_2_trains_low_rank_matrices_alone(library):
     stage = DistillationStage(
         generator(),
         library,
-        MotionPath(ChunkGeometry.of(CONFIG), kind="latents"),
+        MotionPath(CONFIG.geometry, kind="latents"),
         StudentSettings(batch=1, fake_updates=1, student=FAST, fake=FAST),
         adapt=lambda network: add_lora(network, 2, rng()),
     )

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from flashhead.training.vae_losses import (
+from flashhead.training.vae.losses import (
     LatentProbe,
     detail_loss,
     kl_divergence,

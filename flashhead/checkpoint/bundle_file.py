@@ -1,0 +1,153 @@
+"""A whole checkpoint in one safetensors file: its format, and reading it (DESIGN §3.4).
+
+Tensors have our networks' own keys after `generator.`, `vae.` or `audio_encoder.`; a float8 matrix
+has its scales (one float32 for each output channel) under its key with `_scale` after it. The
+metadata hold what the config.json files say, so nothing lies beside the file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ..errors import CheckpointError
+from ..models.limits import Trained
+from ..variants import VARIANTS
+from .components import audio_encoder_in, generator_in, vae_in
+from .float8 import FLOAT8, SCALE, dequantize
+from .weights import DTYPE_NAMES, Component, Weights
+
+FORMAT = "flashhead"
+VERSION = 1
+_FLOAT8 = DTYPE_NAMES[FLOAT8]
+PARTS: dict[str, Callable[[Weights, Mapping[str, Any]], Component]] = {
+    "generator": generator_in,
+    "vae": vae_in,
+    "audio_encoder": audio_encoder_in,
+}
+
+
+@dataclass(frozen=True)
+class BundleHeader:
+    """What a bundle's metadata say.
+
+    dtype: the name that it was stored with, such as "bf16". configs: what config.json says of each
+    part. sources: the file that each part was converted from, by its folder's name and its own.
+    trained: what a small checkpoint is limited to.
+    """
+
+    variant: str
+    dtype: str
+    configs: Mapping[str, Mapping[str, Any]]
+    sources: Mapping[str, str]
+    trained: Trained | None = None
+
+    def to_metadata(self) -> dict[str, str]:
+        limits = {"trained": json.dumps(self.trained.to_metadata())} if self.trained else {}
+        return {
+            "format": "pt",
+            "bundle": FORMAT,
+            "bundle_version": str(VERSION),
+            "variant": self.variant,
+            "dtype": self.dtype,
+            **{f"{part}_config": json.dumps(config) for part, config in self.configs.items()},
+            "sources": json.dumps(self.sources),
+            **limits,
+        }
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str], where: str) -> BundleHeader:
+        """Raises `CheckpointError`."""
+        version = metadata.get("bundle_version", "")
+        if not version.isdecimal() or int(version) < 1:
+            raise CheckpointError(f"{where}: bundle_version is '{version}'; expected a number.")
+        if int(version) > VERSION:
+            raise CheckpointError(
+                f"{where} is a bundle of format {version}, and this version of FlashHead reads "
+                f"format {VERSION} at most; update it."
+            )
+        variant = metadata.get("variant")
+        if variant not in VARIANTS:
+            raise CheckpointError(
+                f"{where} is a bundle of variant '{variant}'; expected one of "
+                f"{', '.join(VARIANTS)}."
+            )
+        return cls(
+            variant,
+            metadata.get("dtype", "unknown"),
+            {part: _object(metadata, f"{part}_config", where) for part in PARTS},
+            _object(metadata, "sources", where),
+            Trained.from_metadata(_object(metadata, "trained", where), where)
+            if "trained" in metadata
+            else None,
+        )
+
+
+def _object(metadata: Mapping[str, str], key: str, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(metadata[key])
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"{where}: the bundle's metadata have no readable '{key}'; convert it anew."
+        ) from error
+    if not isinstance(value, dict):
+        raise CheckpointError(
+            f"{where}: the bundle's '{key}' is a {type(value).__name__}; expected a JSON object."
+        )
+    return value
+
+
+def is_bundle(file: Weights) -> bool:
+    """Whether a file says that it is a bundle, of any version."""
+    return file.metadata.get("bundle") == FORMAT
+
+
+class BundlePart:
+    """One component's tensors in a bundle, by their keys without the prefix."""
+
+    def __init__(self, file: Weights, name: str):
+        self._file = file
+        self._prefix = f"{name}."
+        self.path = file.path
+        self.where = f"{file.where}, {name}"
+        self.metadata: Mapping[str, str] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {
+            key.removeprefix(self._prefix): shape
+            for key, shape in file.shapes.items()
+            if key.startswith(self._prefix)
+        }
+        for key, shape in self.shapes.items():
+            if self.dtype(key) == _FLOAT8 and self.shapes.get(key + SCALE) != shape[:1]:
+                raise CheckpointError(
+                    f"{self.where}: the float8 key '{key}' of shape {shape} has no scales of shape "
+                    f"{shape[:1]}; convert the bundle anew."
+                )
+
+    def __getitem__(self, key: str) -> Tensor:
+        stored = self._file[self._prefix + key]
+        scale = key + SCALE
+        return dequantize(stored, self[scale]) if scale in self.shapes else stored
+
+    def dtype(self, key: str) -> str:
+        return self._file.dtype(self._prefix + key)
+
+    def nbytes(self, key: str) -> int:
+        return self._file.nbytes(self._prefix + key)
+
+    def release(self) -> None:
+        self._file.release()
+
+
+def open_bundle(file: Weights) -> tuple[BundleHeader, dict[str, Component]]:
+    """A bundle's header, and its components by the names of `PARTS`; no weight is read.
+
+    Raises `CheckpointError`.
+    """
+    header = BundleHeader.from_metadata(file.metadata, file.where)
+    return header, {
+        name: make(BundlePart(file, name), header.configs[name]) for name, make in PARTS.items()
+    }

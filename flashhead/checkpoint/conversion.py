@@ -1,0 +1,175 @@
+"""Any layout of a checkpoint -> one file (DESIGN §3.4), tensor by tensor."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import CheckpointError, FlashHeadError
+from ..files import replacing
+from ..models.limits import Trained
+from .bundle_file import PARTS, BundleHeader
+from .configs import to_config
+from .float8 import FLOAT8, SCALE, is_matrix, quantize
+from .loading import Checkpoint, open_checkpoint
+from .safetensors_writer import Entry, OnBytes, lay_out, write_safetensors
+from .weights import DTYPE_NAMES, Component
+
+STORAGE = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    "fp8_e4m3fn": FLOAT8,
+}
+"""What matrices can be stored as, by name."""
+
+
+def convert(
+    source: str | Path,
+    destination: str | Path,
+    variant: str | None = None,
+    dtype: str = "bf16",
+    *,
+    vae: str | Path | None = None,
+    audio_encoder: str | Path | None = None,
+    overwrite: bool = False,
+    trained: Trained | None = None,
+    on_bytes: OnBytes | None = None,
+) -> int:
+    """Write a checkpoint as one safetensors file, which `load_bundle` takes in its place.
+
+    Keys that nothing reads are left out. Norms, biases and modulations stay as they are stored, and
+    the audio encoder float32, in which it computes. One tensor is held at a time. The file appears
+    when it is complete; a failure or an interrupt leaves nothing, and what was there before.
+
+    Args:
+        source, variant, vae, audio_encoder: as for `load_bundle`; a bundle can be converted too.
+        destination: a .safetensors path in a folder that exists.
+        dtype: what the matrices are stored as: "fp32", "bf16", "fp16" or "fp8_e4m3fn". The last is
+            for the transformer blocks (nine tenths of the generator); the rest is bf16.
+        overwrite: replace a file that is there.
+        trained: what a small checkpoint is limited to; None keeps what the source says.
+        on_bytes: called with (bytes done, bytes in all); may raise to stop.
+
+    Returns:
+        The file's size in bytes.
+
+    Raises:
+        CheckpointError: as `load_bundle`, or a weight that the dtype cannot hold.
+        FlashHeadError: a dtype that is unknown, a destination that cannot be written, or too little
+            room for it.
+    """
+    if dtype not in STORAGE:
+        raise FlashHeadError(f"Unknown dtype '{dtype}'; expected one of {', '.join(STORAGE)}.")
+    destination = Path(destination)
+    checkpoint = open_checkpoint(source, variant, vae=vae, audio_encoder=audio_encoder)
+    parts = {name: getattr(checkpoint, name) for name in PARTS}
+    _check_destination(destination, parts, overwrite)
+    plans = {name: _plan(name, part, STORAGE[dtype]) for name, part in parts.items()}
+    entries = {
+        f"{name}.{key}": entry for name, plan in plans.items() for key, entry in plan.items()
+    }
+    metadata = _header(checkpoint, dtype, parts, trained).to_metadata()
+    size = lay_out(entries, metadata).file_size
+    _check_room(destination, size)
+
+    def tensors() -> Iterator[tuple[str, Tensor]]:
+        for name, part in parts.items():
+            for key, tensor in _converted(part, plans[name]):
+                yield f"{name}.{key}", tensor
+
+    with replacing(destination) as file:
+        write_safetensors(file, entries, tensors(), metadata, on_bytes)
+    return size
+
+
+def _check_destination(path: Path, parts: Mapping[str, Component], overwrite: bool) -> None:
+    if path.suffix != ".safetensors" or path.is_dir():
+        raise FlashHeadError(f"{path} cannot be the bundle's name; expected a .safetensors file.")
+    if not path.parent.is_dir():
+        raise FlashHeadError(f"The folder {path.parent} does not exist; make it first.")
+    if not path.exists():
+        return
+    for part in parts.values():
+        if path.samefile(part.file.path):
+            raise FlashHeadError(f"{path} is a file of the source itself; give another name.")
+    if not overwrite:
+        raise FlashHeadError(f"{path} exists already; give another name, or force its replacement.")
+
+
+def _check_room(path: Path, needed: int) -> None:
+    free = shutil.disk_usage(path.parent).free
+    if free < needed:
+        raise FlashHeadError(
+            f"The bundle needs {needed / 1e9:.2f} GB, and {path.absolute().parent} has "
+            f"{free / 1e9:.2f} GB free."
+        )
+
+
+def _header(
+    checkpoint: Checkpoint, dtype: str, parts: Mapping[str, Component], trained: Trained | None
+) -> BundleHeader:
+    return BundleHeader(
+        checkpoint.variant,
+        dtype,
+        {name: to_config(part.config) for name, part in parts.items()},
+        {name: "/".join(part.file.path.absolute().parts[-2:]) for name, part in parts.items()},
+        trained or checkpoint.trained,
+    )
+
+
+def _storage(name: str, key: str, dtype: torch.dtype) -> torch.dtype:
+    """What a matrix of a part is stored as."""
+    if name == "audio_encoder":
+        return torch.float32
+    if dtype == FLOAT8 and not (name == "generator" and key.startswith("blocks.")):
+        return torch.bfloat16
+    return dtype
+
+
+def _plan(name: str, part: Component, dtype: torch.dtype) -> dict[str, Entry]:
+    """What is written of a part, by our keys; a scale comes after its matrix."""
+    entries = {}
+    for key, tensor in part.plain.state_dict().items():
+        shape = tuple(tensor.shape)
+        if name != "audio_encoder" and not is_matrix(key, shape):
+            entries[key] = Entry(part.read(key).dtype, shape)
+            continue
+        stored = _storage(name, key, dtype)
+        entries[key] = Entry(stored, shape)
+        if stored == FLOAT8:
+            entries[key + SCALE] = Entry(torch.float32, shape[:1])
+    return entries
+
+
+def _converted(part: Component, plan: Mapping[str, Entry]) -> Iterator[tuple[str, Tensor]]:
+    for key, entry in plan.items():
+        if key.endswith(SCALE) and key.removesuffix(SCALE) in plan:
+            continue  # came with its matrix
+        tensor = part.read(key)
+        _check_range(tensor, entry.dtype, key, part.file.where)
+        if entry.dtype == FLOAT8:
+            stored, scale = quantize(tensor)
+            yield key + SCALE, scale
+        else:
+            stored = tensor.to(entry.dtype)
+        yield key, stored
+        del tensor, stored  # before the next one is read
+        part.file.release()
+
+
+def _check_range(tensor: Tensor, dtype: torch.dtype, key: str, where: str) -> None:
+    if tensor.dtype == dtype:
+        return  # nothing changes
+    largest: Any = max(abs(value.item()) for value in tensor.float().aminmax())
+    limit = torch.finfo(torch.float32 if dtype == FLOAT8 else dtype).max  # float8 is scaled
+    if not largest <= limit:
+        raise CheckpointError(
+            f"{where}: the key '{key}' holds values up to {largest}, which {DTYPE_NAMES[dtype]} "
+            "cannot; choose bf16 or fp32 (or download the file again, if that is damage)."
+        )

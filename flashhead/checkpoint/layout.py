@@ -1,0 +1,196 @@
+"""Where a checkpoint's files are: the published folder, and what lies beside it (DESIGN §1.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import CheckpointError
+from ..variants import AUDIO_REPOSITORY, REPOSITORY, VARIANTS
+
+GENERATOR_FOLDERS = {name: variant.generator for name, variant in VARIANTS.items()}
+VAE_FOLDERS = {name: variant.vae for name, variant in VARIANTS.items()}
+CONFIG = "config.json"
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+VAE_FILES = {
+    "VAE_LTX": (WEIGHTS,),
+    "VAE_Wan": ("Wan2.1_VAE.pth", "wan_2.1_vae.safetensors"),
+}
+AUDIO_ENCODER = "wav2vec2-base-960h"
+AUDIO_WEIGHTS = "model.safetensors"
+_AUDIO_CACHE = "models--facebook--wav2vec2-base-960h"
+_OTHER_AUDIO_WEIGHTS = ("pytorch_model.bin", "tf_model.h5")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a variant's three components are: each a folder or a weight file."""
+
+    variant: str
+    generator: Path
+    vae: Path
+    audio_encoder: Path
+
+
+def find_variants(root: Path) -> list[str]:
+    """The variants whose generator is in a published folder."""
+    return [v for v, name in GENERATOR_FOLDERS.items() if (root / name / CONFIG).is_file()]
+
+
+def find_snapshot(path: Path) -> Path:
+    """The files of a repository in Hugging Face's cache (models--OWNER--NAME), which keeps them by
+    revision; any other path as it is."""
+    revisions = path / "snapshots"
+    if not revisions.is_dir():
+        return path
+    try:
+        return revisions / (path / "refs" / "main").read_text(encoding="utf-8").strip()
+    except OSError:  # fetched by its revision, not by a branch
+        return max(revisions.iterdir(), key=lambda folder: folder.stat().st_mtime, default=path)
+
+
+def check_variant(variant: str | None) -> None:
+    """Raise `CheckpointError` for the name of a variant that nobody published."""
+    if variant is not None and variant not in VARIANTS:
+        raise CheckpointError(
+            f"Unknown variant '{variant}'; expected one of {', '.join(VARIANTS)}."
+        )
+
+
+def find_layout(
+    path: str | Path,
+    variant: str | None = None,
+    *,
+    vae: str | Path | None = None,
+    audio_encoder: str | Path | None = None,
+) -> Layout:
+    """Find a variant's components, which need not be in one place.
+
+    Args:
+        path: the folder that holds Model_Lite, VAE_LTX and so on (as downloaded, or as Hugging
+            Face's cache has it), or one Model_* folder, or the weight file in it.
+        variant: "lite", "pro" or "pretrained"; None means the only one there.
+        vae: its weight file or folder; None means in the variant's folder beside the generator's.
+        audio_encoder: its folder or weight file; None means inside the published folder, or where
+            the Hugging Face tools and other node packs put it beside.
+
+    Raises:
+        CheckpointError: nothing there, several variants and none named, an unknown variant, or a
+            file missing (with the place it can be downloaded from).
+    """
+    check_variant(variant)
+    root = find_snapshot(Path(path))
+    if root.is_file() or (root / WEIGHTS).is_file():
+        generator = root
+        folder = root.parent if root.is_file() else root
+        variant = _variant_of(folder, variant)
+        root = folder.absolute().parent
+    else:
+        variant = _choose_variant(root, variant)
+        generator = folder = root / GENERATOR_FOLDERS[variant]
+        _require(folder / WEIGHTS, REPOSITORY)
+    _require(folder / CONFIG, REPOSITORY)
+    return Layout(
+        variant,
+        generator,
+        _find_vae(root, variant) if vae is None else Path(vae),
+        _find_audio_encoder(root) if audio_encoder is None else Path(audio_encoder),
+    )
+
+
+def _variant_of(folder: Path, variant: str | None) -> str:
+    """The variant of a generator's own folder."""
+    named = next(
+        (v for v, name in GENERATOR_FOLDERS.items() if name == folder.absolute().name), None
+    )
+    if variant is None and named is None:
+        raise CheckpointError(
+            f"{folder} does not say by its name which variant it holds; name it: "
+            f"{', '.join(GENERATOR_FOLDERS)}."
+        )
+    if None not in (variant, named) and variant != named:
+        raise CheckpointError(
+            f"{folder} holds variant '{named}', not '{variant}', by its published name."
+        )
+    return variant or named
+
+
+def _choose_variant(root: Path, variant: str | None) -> str:
+    if not root.is_dir():
+        raise CheckpointError(
+            f"{root} is not a folder, nor a file that exists; expected the folder of {REPOSITORY} "
+            "as downloaded, or a one-file bundle."
+        )
+    present = find_variants(root)
+    if not present:
+        raise CheckpointError(
+            f"{root} holds no generator ({' or '.join(GENERATOR_FOLDERS.values())}, each with a "
+            f"config.json); download {REPOSITORY} into it."
+        )
+    if variant is None:
+        if len(present) > 1:
+            raise CheckpointError(
+                f"{root} holds several variants ({', '.join(present)}); name the one to load."
+            )
+        return present[0]
+    if variant not in present:
+        raise CheckpointError(
+            f"{root} has no {GENERATOR_FOLDERS[variant]} folder, which variant '{variant}' needs; "
+            f"it holds {', '.join(present)}. Download it from {REPOSITORY}."
+        )
+    return variant
+
+
+def _require(file: Path, repository: str) -> None:
+    if not file.is_file():
+        raise CheckpointError(f"{file} does not exist; download it from {repository}.")
+
+
+def _find_vae(root: Path, variant: str) -> Path:
+    folder = root / VAE_FOLDERS[variant]
+    names = VAE_FILES[VAE_FOLDERS[variant]]
+    found = next((folder / name for name in names if (folder / name).is_file()), None)
+    if found is None:
+        raise CheckpointError(
+            f"{folder / names[0]} does not exist; variant '{variant}' needs it. Download it from "
+            f"{REPOSITORY}, or say where the VAE is."
+        )
+    return found
+
+
+def _find_audio_encoder(root: Path) -> Path:
+    folders = [folder for folder in _audio_folders(root) if (folder / CONFIG).is_file()]
+    for folder in folders:
+        if (folder / AUDIO_WEIGHTS).is_file():
+            return folder
+    if not folders:
+        raise CheckpointError(
+            f"{root / AUDIO_ENCODER} does not exist, nor beside the folder; download "
+            f"{AUDIO_REPOSITORY} ({CONFIG} and {AUDIO_WEIGHTS}) into it, or say where the audio "
+            "encoder is."
+        )
+    check_audio_folder(folders[0])
+    return folders[0]
+
+
+def check_audio_folder(folder: Path) -> None:
+    """Raise `CheckpointError` unless the audio encoder's two files are in a folder."""
+    _require(folder / CONFIG, AUDIO_REPOSITORY)
+    other = next((name for name in _OTHER_AUDIO_WEIGHTS if (folder / name).is_file()), None)
+    if other is not None and not (folder / AUDIO_WEIGHTS).is_file():
+        raise CheckpointError(
+            f"{folder} holds the audio encoder as {other} alone, which is not read; download "
+            f"{AUDIO_WEIGHTS} from {AUDIO_REPOSITORY} into it."
+        )
+    _require(folder / AUDIO_WEIGHTS, AUDIO_REPOSITORY)
+
+
+def _audio_folders(root: Path) -> Iterator[Path]:
+    """Where the audio encoder may be, the likeliest first."""
+    root = root.absolute()
+    for base in (root, root.parent, root.parent.parent):
+        for below in ("", "facebook", "wav2vec/facebook"):
+            yield base / below / AUDIO_ENCODER
+    for base in root.parents[1:3]:  # root is HUB/models--OWNER--NAME/snapshots/REVISION
+        yield find_snapshot(base / _AUDIO_CACHE)

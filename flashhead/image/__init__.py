@@ -1,0 +1,1 @@
+"""Portraits and frames: crop, framing, pasting back, colour, seams."""

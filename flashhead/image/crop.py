@@ -1,0 +1,223 @@
+"""Which part of a picture becomes the portrait, and where the talking head goes back to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from ..errors import PortraitError
+from .portrait import cover_crop
+
+# How much larger than the face the crop is. A detector's box runs from hairline to chin. In the
+# published example portrait that is 285 of 512 pixels, a ratio of 1.8, with the face in the
+# middle: 0.4 of a face above holds the hair, 0.4 below the neck and the shoulders' start.
+DEFAULT_RATIO = 1.8
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle in pixels of a picture; x to the right, y down, from the top left corner."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+    @property
+    def right(self) -> float:
+        return self.x + self.width
+
+    @property
+    def bottom(self) -> float:
+        return self.y + self.height
+
+    def __str__(self) -> str:
+        return f"{self.width:g}x{self.height:g} at ({self.x:g}, {self.y:g})"
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A rectangle of a picture, and the size of the portrait made from it.
+
+    left, top, right, bottom: in pixels of the picture, fractions of a pixel included, inside it.
+    source: (H, W) of the picture. size: (H, W) of the portrait.
+    """
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    source: Size
+    size: Size
+
+    @property
+    def width(self) -> float:
+        return self.right - self.left
+
+    @property
+    def height(self) -> float:
+        return self.bottom - self.top
+
+
+def crop_to_cover(source: Size, size: Size) -> Crop:
+    """What `cover_crop` takes of a picture of `source` (H, W) for a portrait of `size` (H, W)."""
+    scale = max(n / m for n, m in zip(size, source, strict=True))
+    edges = []
+    for n, m in zip(size, source, strict=True):
+        scaled = math.ceil(scale * m)
+        start = round((scaled - n) / 2)
+        edges.append((start * m / scaled, (start + n) * m / scaled))
+    (top, bottom), (left, right) = edges
+    return Crop(left, top, right, bottom, source, size)
+
+
+def crop_around(
+    face: Box, source: Size, size: Size, ratio: float = DEFAULT_RATIO, offset: float = 0.0
+) -> Crop:
+    """A crop around a face, in the aspect of `size` (H, W).
+
+    It covers `ratio` times the face's width and height, its centre `offset` times the face's
+    height below the face's (negative: above). Where it would leave the picture of `source` (H, W)
+    it is moved inside, and made smaller only if it is larger than the picture. Raises
+    `PortraitError` for a face that is empty or outside the picture, or a ratio below 1.
+    """
+    _check_box(face, source, "face")
+    if not (math.isfinite(ratio) and ratio >= 1):
+        raise PortraitError(f"The ratio is {ratio:g}; a crop that holds the face needs 1 or more.")
+    if not math.isfinite(offset):
+        raise PortraitError(f"The offset is {offset:g}; give a share of the face's height.")
+    centre = (face.x + face.width / 2, face.y + face.height / 2 + offset * face.height)
+    return _fitted(centre, (ratio * face.width, ratio * face.height), source, size)
+
+
+def crop_box(box: Box, source: Size, size: Size) -> Crop:
+    """A box taken as it is, grown around its centre to the aspect of `size` (H, W).
+
+    A width or height of 0 reaches to the picture's edge. What grows is kept inside the picture of
+    `source` (H, W) as in `crop_around`. Raises `PortraitError` for a box that leaves the picture.
+    """
+    box = Box(box.x, box.y, box.width or source[1] - box.x, box.height or source[0] - box.y)
+    _check_box(box, source, "box")
+    if box.x < 0 or box.y < 0 or box.right > source[1] or box.bottom > source[0]:
+        raise PortraitError(
+            f"The box {box} leaves the picture of {source[1]}x{source[0]}; keep it inside."
+        )
+    centre = (box.x + box.width / 2, box.y + box.height / 2)
+    return _fitted(centre, (box.width, box.height), source, size)
+
+
+def mask_box(mask: Tensor, source: Size) -> Box:
+    """The bounding box of a mask's values above 0.5.
+
+    mask: (H, W) or (1, H, W), of the picture's size `source`. Raises `PortraitError` for another
+    shape or an empty mask.
+    """
+    if mask.ndim == 3 and mask.shape[0] == 1:
+        mask = mask[0]
+    if tuple(mask.shape) != tuple(source):
+        raise PortraitError(
+            f"The mask has shape {tuple(mask.shape)}; expected {tuple(source)}, the picture's "
+            "height and width."
+        )
+    inside = mask > 0.5
+    if not inside.any():
+        raise PortraitError("The mask is empty; paint over the face (values above 0.5).")
+    rows, columns = (inside.any(axis).nonzero().flatten() for axis in (1, 0))
+    left, top = columns[0].item(), rows[0].item()
+    return Box(left, top, columns[-1].item() + 1 - left, rows[-1].item() + 1 - top)
+
+
+def face_box(boxes: Any, index: int = -1) -> Box:
+    """One face of what a detector gives: a box, a list of boxes, or such a list per frame.
+
+    A box is a mapping with x, y, width and height in pixels. Of a list per frame the first
+    frame's counts. index: -1 the largest face, 0 the leftmost, 1 the next to its right, and so
+    on. Raises `PortraitError` for no face, too few, or what is no box.
+    """
+    if isinstance(boxes, Mapping):
+        boxes = [boxes]
+    if _is_list(boxes) and len(boxes) and _is_list(boxes[0]):
+        boxes = boxes[0]
+    if not _is_list(boxes):
+        raise PortraitError(
+            f"The face is a {type(boxes).__name__}; expected boxes with x, y, width and height."
+        )
+    if not len(boxes):
+        raise PortraitError(
+            "No face was found in the picture; use a clearer one, or crop by box or mask."
+        )
+    faces = sorted((_read_box(box) for box in boxes), key=lambda face: face.x)
+    if index < 0:
+        return max(faces, key=lambda face: face.width * face.height)
+    if index >= len(faces):
+        raise PortraitError(
+            f"Face {index} was asked for, but the picture has {len(faces)}; give 0 to "
+            f"{len(faces) - 1} from left to right, or -1 for the largest."
+        )
+    return faces[index]
+
+
+def cut(image: Image.Image, crop: Crop) -> Image.Image:
+    """The portrait: `crop` of an RGB picture, scaled (bilinear, antialiased) to `crop.size`.
+
+    Raises `PortraitError` for a picture of another size than the crop was made for.
+    """
+    source = (image.height, image.width)
+    if source != tuple(crop.source):
+        raise PortraitError(
+            f"The crop was made for a picture of {crop.source[1]}x{crop.source[0]}, this one has "
+            f"{image.width}x{image.height}; give the same picture."
+        )
+    if crop == crop_to_cover(source, crop.size):
+        return cover_crop(image, crop.size)  # the published crop, to the bit
+    return image.resize(
+        (crop.size[1], crop.size[0]),
+        Image.Resampling.BILINEAR,
+        box=(crop.left, crop.top, crop.right, crop.bottom),
+    )
+
+
+def _fitted(
+    centre: tuple[float, float], covered: tuple[float, float], source: Size, size: Size
+) -> Crop:
+    """The smallest crop in the aspect of `size` that covers (width, height), kept inside."""
+    scale = max(covered[0] / size[1], covered[1] / size[0])
+    scale = min(scale, source[1] / size[1], source[0] / size[0])
+    edges = []
+    for middle, n, limit in zip(centre, (size[1], size[0]), (source[1], source[0]), strict=True):
+        length = min(scale * n, limit)
+        start = min(max(middle - length / 2, 0.0), limit - length)
+        edges.append((start, min(start + length, float(limit))))
+    (left, right), (top, bottom) = edges
+    return Crop(left, top, right, bottom, tuple(source), tuple(size))
+
+
+def _check_box(box: Box, source: Size, name: str) -> None:
+    numbers = (box.x, box.y, box.width, box.height)
+    if not all(math.isfinite(n) for n in numbers) or box.width <= 0 or box.height <= 0:
+        raise PortraitError(f"The {name} {box} is empty; give a width and a height above 0.")
+    if box.right <= 0 or box.bottom <= 0 or box.x >= source[1] or box.y >= source[0]:
+        raise PortraitError(
+            f"The {name} {box} is outside the picture of {source[1]}x{source[0]}; "
+            "take it from this picture."
+        )
+
+
+def _read_box(box: Any) -> Box:
+    try:
+        return Box(*(float(box[key]) for key in ("x", "y", "width", "height")))
+    except (KeyError, TypeError, ValueError, IndexError):
+        raise PortraitError(
+            f"A face is {str(box)[:80]}; expected a box with the numbers x, y, width and height."
+        ) from None
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))

@@ -1,0 +1,269 @@
+"""Where audio comes from: a stream of blocks that can be walked again and again.
+
+The generator hears it at 16 kHz mono (`speech_blocks`), the video file keeps it as it was
+(`AudioSource.blocks`); neither ever needs all of it in memory.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import av
+import numpy as np
+import torch
+
+from ..errors import AudioError
+from .resample import resample_to_speech
+
+_MAX_CHANNELS = 64
+
+
+class AudioSource(Protocol):
+    """Audio of a known length, at its own rate and channel count, as often as it is asked for."""
+
+    sample_rate: int  # Hz
+    channels: int
+    samples: int  # per channel
+
+    def blocks(self) -> Iterator[torch.Tensor]:
+        """A fresh walk over the audio: float32 (channels, n) on the CPU, full scale ±1."""
+        ...
+
+
+class TensorAudio:
+    """Audio that is already in memory.
+
+    `waveform`: tensor or array, (samples,) or (channels, samples); floats at full scale ±1, or
+    integers of any width at their own full scale (unsigned ones centred on their middle).
+    `sample_rate`: Hz. The waveform is neither copied nor changed. Raises `AudioError` for another
+    shape or type, no samples, NaN or infinity, or a rate that is not a positive whole number.
+    """
+
+    def __init__(self, waveform: torch.Tensor | np.ndarray, sample_rate: int) -> None:
+        self.sample_rate = _checked_rate(sample_rate)
+        if not isinstance(waveform, torch.Tensor | np.ndarray):
+            raise AudioError(
+                f"audio is a {type(waveform).__name__}; give a torch tensor or a numpy array of "
+                "shape (samples,) or (channels, samples)"
+            )
+        shape = tuple(waveform.shape)
+        if len(shape) not in (1, 2):
+            raise AudioError(
+                f"audio has shape {shape}; give (samples,) or (channels, samples), without a batch"
+            )
+        if 0 in shape:
+            raise AudioError(f"audio of shape {shape} is empty; give at least one sample")
+        self._waveform = waveform[None] if len(shape) == 1 else waveform
+        self.channels, self.samples = (int(n) for n in self._waveform.shape)
+        if self.channels > _MAX_CHANNELS:
+            raise AudioError(
+                f"audio of shape {shape} would have {self.channels} channels; the layout is "
+                "(channels, samples), so transpose it"
+            )
+        _check_finite(self.blocks(), "audio", self.sample_rate)
+
+    def blocks(self) -> Iterator[torch.Tensor]:
+        """A fresh walk over the audio in blocks of a second: float32 (channels, n) on the CPU."""
+        for start in range(0, self.samples, self.sample_rate):
+            yield _to_float(self._waveform[:, start : start + self.sample_rate])
+
+
+class FileAudio:
+    """The first audio track of any file that PyAV reads: wav, mp3, flac, m4a, ogg, opus, a video.
+
+    The file is decoded once here, to count and check its samples, and again at every `blocks()`,
+    a second at a time. A packet that does not decode is left out, as players do. Raises
+    `AudioError` for a file that is missing, is not audio, has no audio track, holds no sample or
+    holds NaN or infinity.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        # Absolute, because FFmpeg takes a relative "a:b.wav" for a protocol.
+        self.path = Path(path).absolute()
+        if not self.path.is_file():
+            raise AudioError(f"{self.path} is not a file; give the path of an audio file")
+        self.samples = self.sample_rate = self.channels = 0
+        for frame in _decode(self.path):
+            self.sample_rate, self.channels = frame.sample_rate, frame.layout.nb_channels
+            break
+        else:
+            raise AudioError(f"no audio could be decoded from {self.path}; it is empty or cut off")
+
+        def counted() -> Iterator[torch.Tensor]:
+            for block in self._blocks():
+                self.samples += block.shape[1]
+                yield block
+
+        _check_finite(counted(), str(self.path), self.sample_rate)
+
+    def blocks(self) -> Iterator[torch.Tensor]:
+        """A fresh decoding of the file in blocks of about a second: float32 (channels, n).
+
+        Raises `AudioError` at the end if the file is no longer as long as it was.
+        """
+        samples = 0
+        for block in self._blocks():
+            samples += block.shape[1]
+            yield block
+        if samples != self.samples:
+            raise AudioError(
+                f"{self.path} had {self.samples} samples when it was opened and has {samples} now; "
+                "leave the file alone while it is in use"
+            )
+
+    def _blocks(self) -> Iterator[torch.Tensor]:
+        pending: list[torch.Tensor] = []
+        held = 0
+        for piece in _planes(_decode(self.path)):
+            pending.append(piece)
+            held += piece.shape[1]
+            if held >= self.sample_rate:
+                yield torch.cat(pending, 1)
+                pending, held = [], 0
+        if held:
+            yield torch.cat(pending, 1)
+
+
+def speech_blocks(source: AudioSource, block: int) -> Iterator[torch.Tensor]:
+    """What the audio encoder hears: 16 kHz mono, the plain mean of the channels.
+
+    Yields float32 (block,) tensors, the last one padded with silence: `block` samples times
+    ceil(ceil(samples·16000/rate) / block) in all. Memory does not grow with length.
+    """
+    if block < 1:
+        raise ValueError(f"block is {block} samples; it must be at least 1")
+    mono = (part.mean(0) for part in source.blocks())
+    held = torch.empty(0, dtype=torch.float32, device="cpu")
+    for part in resample_to_speech(mono, source.sample_rate):
+        held = torch.cat((held, part))
+        whole = len(held) // block * block
+        yield from held[:whole].split(block) if whole else ()
+        held = held[whole:]
+    if len(held):
+        yield torch.nn.functional.pad(held, (0, block - len(held)))
+
+
+def _checked_rate(sample_rate: int) -> int:
+    try:
+        rate = operator.index(sample_rate)
+    except TypeError:
+        rate = 0
+    if rate < 1 or isinstance(sample_rate, bool):
+        raise AudioError(
+            f"sample rate is {sample_rate!r}; give a positive whole number of Hz, such as 44100"
+        )
+    return rate
+
+
+def _check_finite(blocks: Iterable[torch.Tensor], name: str, sample_rate: int) -> None:
+    start = 0
+    for block in blocks:
+        finite = np.isfinite(block.numpy()).all(0)
+        if not finite.all():
+            second = (start + int(finite.argmin())) / sample_rate
+            raise AudioError(
+                f"{name} holds NaN or infinity at {second:.2f} s; every sample must be finite"
+            )
+        start += block.shape[1]
+
+
+def _to_float(samples: torch.Tensor | np.ndarray) -> torch.Tensor:
+    """Float32 on the CPU, integers scaled so that their full range is [-1, 1)."""
+    if isinstance(samples, np.ndarray):
+        # A native copy: torch takes no foreign byte order, negative stride or read-only array.
+        try:
+            samples = torch.from_numpy(samples.astype(samples.dtype.newbyteorder("=")))
+        except TypeError:
+            raise AudioError(
+                f"audio has dtype {samples.dtype}; give integers or floating point"
+            ) from None
+    dtype = samples.dtype
+    if dtype == torch.bool or dtype.is_complex:
+        raise AudioError(f"audio has dtype {dtype}; give integers or floating point")
+    samples = samples.detach().to("cpu")
+    if dtype.is_floating_point:
+        return samples.to(torch.float32)
+    info = torch.iinfo(dtype)
+    half = 2.0 ** (info.bits - 1)
+    offset = 0.0 if info.min else half
+    return ((samples.to(torch.float64) - offset) / half).to(torch.float32)
+
+
+def _decode(path: Path) -> Iterator[av.AudioFrame]:
+    """The frames of a file's first audio track, up to where the file ends or breaks off."""
+    try:
+        # Tags in a foreign encoding are no reason to refuse the sound.
+        container = av.open(str(path), metadata_errors="ignore")
+    except (av.FFmpegError, OSError) as error:
+        raise AudioError(
+            f"{path} cannot be read as audio ({error.strerror}); give a wav, mp3, flac, m4a or ogg"
+        ) from error
+    with container:
+        if not container.streams.audio:
+            raise AudioError(f"{path} has no audio track; give a file with sound")
+        packets = container.demux(container.streams.audio[0])
+        while True:
+            try:
+                packet = next(packets, None)
+            except (av.FFmpegError, OSError):
+                return
+            if packet is None:
+                return
+            try:
+                frames = packet.decode()
+            except av.FFmpegError:
+                continue
+            yield from (frame for frame in frames if frame.samples)
+
+
+def _planes(frames: Iterator[av.AudioFrame]) -> Iterator[torch.Tensor]:
+    """Frames as float32 (channels, n), all at the first frame's rate and channels.
+
+    Some files change format on the way (joined mp3s, broadcast recordings); the odd parts are
+    converted.
+    """
+    home: tuple[int, av.AudioLayout] | None = None
+    converter: av.AudioResampler | None = None
+    converting = None
+    for frame in frames:
+        if home is None:
+            home = frame.sample_rate, frame.layout
+        kind = (frame.sample_rate, frame.layout.name, frame.format.name)
+        if converter is not None and kind != converting:
+            yield from _converted(converter, None)
+            converter = None
+        if _readable(frame) and (frame.sample_rate, frame.layout.nb_channels) == (
+            home[0],
+            home[1].nb_channels,
+        ):
+            yield _plane(frame)
+            continue
+        if converter is None:
+            converting = kind
+            converter = av.AudioResampler(format="flt", layout=home[1], rate=home[0])
+        frame.pts = None  # samples follow one another, whatever the joined clocks say
+        yield from _converted(converter, frame)
+    if converter is not None:
+        yield from _converted(converter, None)
+
+
+def _readable(frame: av.AudioFrame) -> bool:
+    # PyAV (18.1) counts one plane too many from eight on, and crashes reading it.
+    return not frame.format.is_planar or frame.layout.nb_channels < 8
+
+
+def _converted(converter: av.AudioResampler, frame: av.AudioFrame | None) -> Iterator[torch.Tensor]:
+    for converted in converter.resample(frame):
+        if converted.samples:
+            yield _plane(converted)
+
+
+def _plane(frame: av.AudioFrame) -> torch.Tensor:
+    array = frame.to_ndarray()
+    if not frame.format.is_planar:
+        array = array.reshape(-1, frame.layout.nb_channels).T
+    return _to_float(array)

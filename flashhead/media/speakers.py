@@ -1,0 +1,177 @@
+"""Several speakers on one timeline: a track for each face, and the sound for the video."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import av
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import AudioError
+from .audio_source import TensorAudio
+
+MAX_SPEAKERS = 4
+SOURCES = ("channels", "tracks")
+LOUDNESS = ("as recorded", "equal")
+
+# The gate, in dB of full scale: a quiet room, well under any speech; at the least it is off.
+DEFAULT_GATE = -60.0
+GATE_OFF = -100.0
+
+_FRAME = 0.02  # seconds: the gate's step, a few periods of the lowest voice
+_BEFORE, _AFTER = 5, 15  # frames kept around what is loud: soft onsets, breath and echo
+_RELATIVE_GATE = 0.1  # of the mean power: what is quieter is no speech (as ITU-R BS.1770 does)
+
+
+@dataclass(frozen=True)
+class Speakers:
+    """speakers: one (samples,) track each. mix: (1 or 2 or more channels, samples). All float32
+    at `sample_rate` Hz, equally long, full scale ±1."""
+
+    speakers: tuple[Tensor, ...]
+    mix: Tensor
+    sample_rate: int
+
+
+def split_speakers(
+    audio: Sequence[tuple[Tensor, int]],
+    source: str = "channels",
+    loudness: str = "as recorded",
+    gate_db: float = DEFAULT_GATE,
+) -> Speakers:
+    """A mono track per speaker, all starting together and equally long.
+
+    audio: (waveform (channels, samples), Hz) pairs. source: "channels", one audio whose channel k
+    is speaker k and which itself is the mix; or "tracks", one audio per speaker, made mono,
+    brought to the highest rate and padded with silence to the longest, and summed for the mix
+    (scaled down only if it would clip). At most `MAX_SPEAKERS`.
+
+    loudness: "as recorded" leaves samples as they are; "equal" brings the parts in which each
+    speaks to the same RMS (also in a sum of tracks, never in a mix of channels).
+
+    gate_db: what stays under this level (dB of full scale, RMS) becomes true silence in a
+    speaker's track, never in the mix: the audio encoder normalises what it hears, so that noise
+    or another's voice in a silent track would be blown up and move the mouth. `GATE_OFF`: off.
+
+    Raises `AudioError` for no, too many or unusable audio, or unknown options.
+    """
+    for name, value, options in (("source", source, SOURCES), ("loudness", loudness, LOUDNESS)):
+        if value not in options:
+            raise AudioError(f"The {name} is {value!r}; expected {' or '.join(options)}.")
+    if not GATE_OFF <= gate_db <= 0:
+        raise AudioError(f"The gate is {gate_db:g} dB; expected {GATE_OFF:g} (off) to 0.")
+    if not audio:
+        raise AudioError("No audio is given; connect at least one.")
+    clips = [TensorAudio(waveform, rate) for waveform, rate in audio]
+    waves = [torch.cat(list(clip.blocks()), 1) for clip in clips]
+    if source == "channels":
+        if len(clips) > 1:
+            raise AudioError(
+                f"There are {len(clips)} audios but speakers come from channels of one; choose "
+                "tracks, or connect one audio."
+            )
+        rate, voices = clips[0].sample_rate, waves[0]
+    else:
+        rate = max(clip.sample_rate for clip in clips)
+        waves = [
+            _at_rate(wave, clip.sample_rate, rate) for wave, clip in zip(waves, clips, strict=True)
+        ]
+        longest = max(wave.shape[1] for wave in waves)
+        waves = [F.pad(wave, (0, longest - wave.shape[1])) for wave in waves]
+        voices = torch.stack([wave.mean(0) for wave in waves])
+    if len(voices) > MAX_SPEAKERS:
+        raise AudioError(
+            f"There are {len(voices)} speakers in the {source}; at most {MAX_SPEAKERS} are made."
+        )
+    gains = _equal_gains(voices, rate) if loudness == "equal" else torch.ones(len(voices))
+    mix = waves[0] if source == "channels" else _summed(waves, gains)
+    speakers = [
+        _gated(voice, rate, gate_db) * gain for voice, gain in zip(voices, gains, strict=True)
+    ]
+    return Speakers(tuple(speakers), mix, rate)
+
+
+def _at_rate(wave: Tensor, sample_rate: int, rate: int) -> Tensor:
+    """(channels, n) -> (channels, ceil(n·rate/sample_rate)); sample 0 stays at time 0."""
+    if sample_rate == rate:
+        return wave
+    length = -(-wave.shape[1] * rate // sample_rate)
+    return torch.stack([_resampled(channel, sample_rate, rate, length) for channel in wave])
+
+
+def _resampled(mono: Tensor, sample_rate: int, rate: int, length: int) -> Tensor:
+    # FFmpeg's: a bounded filter for any two rates, and the delay is taken off.
+    resampler = av.AudioResampler(format="fltp", layout="mono", rate=rate)
+    parts = []
+    for block in mono.split(sample_rate):
+        frame = av.AudioFrame.from_ndarray(block.numpy()[None].copy(), "fltp", "mono")
+        frame.sample_rate = sample_rate
+        parts += [part.to_ndarray()[0] for part in resampler.resample(frame)]
+    parts += [part.to_ndarray()[0] for part in resampler.resample(None)]
+    whole = torch.cat([torch.from_numpy(part) for part in parts])[:length]
+    return F.pad(whole, (0, length - len(whole)))
+
+
+def _summed(waves: list[Tensor], gains: Tensor) -> Tensor:
+    """Stereo if any track is, the others in its middle; under full scale."""
+    channels = max(2 if wave.shape[0] == 2 else 1 for wave in waves)
+    mix = torch.zeros(channels, waves[0].shape[1])
+    for wave, gain in zip(waves, gains, strict=True):
+        mix += gain * (wave if wave.shape[0] == 2 else wave.mean(0, keepdim=True))
+    return mix / mix.abs().max().clamp_min(1)
+
+
+def _frame_powers(voice: Tensor, rate: int) -> tuple[Tensor, int]:
+    """The mean square of each frame, without the recording's DC offset, and a frame's samples."""
+    size = max(1, round(_FRAME * rate))
+    square = (voice - voice.mean()).square()
+    missing = -len(voice) % size
+    powers = F.pad(square, (0, missing)).view(-1, size).sum(1)
+    counts = torch.full_like(powers, size)
+    counts[-1] -= missing
+    return powers / counts, size
+
+
+def _equal_gains(voices: Tensor, rate: int) -> Tensor:
+    """(speakers,): what brings each to the mean level of all, none over full scale."""
+    levels = []
+    for voice in voices:
+        powers, _ = _frame_powers(voice, rate)
+        heard = powers[powers > 10 ** (-70 / 10)]
+        spoken = heard[heard > _RELATIVE_GATE * heard.mean()] if len(heard) else heard
+        levels.append(spoken.mean().sqrt().item() if len(spoken) else 0.0)
+    speaking = [level for level in levels if level > 0]
+    if not speaking:
+        return torch.ones(len(voices))
+    target = math.exp(sum(map(math.log, speaking)) / len(speaking))
+    gains = torch.tensor([target / level if level > 0 else 1.0 for level in levels])
+    peaks = voices.abs().amax(1)
+    loudest = (gains * peaks)[torch.tensor(levels) > 0].max()
+    # A recording that was over full scale already sets its own limit.
+    limit = peaks.max().clamp_min(1)
+    return gains * (limit / loudest).clamp_max(1)
+
+
+def _gated(voice: Tensor, rate: int, gate_db: float) -> Tensor:
+    """True silence where nothing is heard for a while; what is heard stays as it is.
+
+    The gate opens a little before and closes a little after what is loud, fading over a frame
+    at the outside, so that neither speech nor its fringes change.
+    """
+    if gate_db <= GATE_OFF:
+        return voice
+    powers, size = _frame_powers(voice, rate)
+    loud = (powers > 10 ** (gate_db / 10)).float()
+    # A frame is open if one of the `_AFTER` before it or the `_BEFORE` after it is loud.
+    wide = F.pad(loud[None, None], (_AFTER, _BEFORE))
+    opened = F.max_pool1d(wide, _AFTER + 1 + _BEFORE, stride=1)[0, 0]
+    bounds = torch.minimum(opened[1:], opened[:-1])
+    begin = torch.cat((opened[:1], bounds))
+    end = torch.cat((bounds, opened[-1:]))
+    # Where both ends are open the gain is exactly 1, where both are closed exactly 0.
+    gain = torch.lerp(begin[:, None], end[:, None], torch.arange(size) / size)
+    return voice * gain.flatten()[: len(voice)]

@@ -1,0 +1,298 @@
+"""Frames and sound to an mp4, as they are made (§6): memory does not grow with length."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+
+import av
+import numpy as np
+import torch
+from torch.nn import functional
+
+from ..errors import FlashHeadError, SizeError
+from .audio_source import AudioSource
+
+_log = logging.getLogger(__name__)
+
+# libx264 first: the others stand in where a PyAV build lacks it, or are the system's.
+_H264_ENCODERS = ("libx264", "libopenh264", "h264_videotoolbox", "h264_mf", "h264_nvenc")
+_BT709 = 1  # H.273 code point, the same for primaries, transfer and matrix
+_LIMITED_RANGE = 1  # AVCOL_RANGE_MPEG
+_KEYFRAME_SECONDS = 2
+_CONVERT_AT_ONCE = 16  # frames, bounds what the conversion to YUV holds
+
+_AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
+_AAC_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+_AAC_BITS_PER_CHANNEL = 128_000
+_AAC_BITS_PER_SAMPLE = 6  # the format's ceiling, which low rates reach first
+
+
+def enlarged(frames: torch.Tensor, times: int) -> torch.Tensor:
+    """Frames (n, H, W, 3) so many times higher and wider, bicubic."""
+    if times == 1:
+        return frames
+    channels_first = frames.movedim(3, 1)
+    grown = functional.interpolate(channels_first, scale_factor=times, mode="bicubic")
+    return grown.movedim(1, 3).clamp(0, 1)
+
+
+class VideoWriter:
+    """Writes H.264 and AAC to an mp4 as frames arrive; use it as a context manager.
+
+    `path`: the .mp4 to make; an existing file stays until the new one is complete. `height`,
+    `width`: even, in pixels. `audio`: muxed at its own rate and channels (the nearest that AAC
+    has, where it has not those), all of it, from time 0. `crf`: 0 (lossless) to 51. `preset`:
+    x264's speed, ultrafast to veryslow.
+
+    Until the end everything is in `.NAME.partial.mp4` beside `path`, which plays even after a
+    crash. Leaving the `with` by an exception keeps what was written: `path` is then a shorter
+    video whose sound ends with its last frame, and the exception goes on. If no frame was
+    written, no file is left.
+
+    Raises `SizeError` for an odd size and `FlashHeadError` for another extension, a missing
+    folder, or a PyAV without an H.264 encoder.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        height: int,
+        width: int,
+        fps: int | Fraction = 25,
+        audio: AudioSource | None = None,
+        crf: int = 17,
+        preset: str = "veryfast",
+    ) -> None:
+        self.path = Path(path).absolute()
+        if self.path.suffix.lower() != ".mp4":
+            raise FlashHeadError(f"{self.path} is not an .mp4; give a name that ends in .mp4")
+        if not self.path.parent.is_dir():
+            raise FlashHeadError(f"there is no folder {self.path.parent} to write {path} in")
+        if self.path.is_dir():
+            raise FlashHeadError(f"{self.path} is a folder; give the name of a file to write")
+        if min(height, width) < 2 or height % 2 or width % 2:
+            raise SizeError(f"a video cannot be {width}x{height}; both sizes must be even")
+        if fps <= 0:
+            raise FlashHeadError(f"fps is {fps}; it must be above 0")
+        self.height, self.width = height, width
+        self.fps = Fraction(fps).limit_denominator(1001)
+        self.frames = 0  # written so far
+        self._encoder, self._options = _h264_encoder(height, width, self.fps, crf, preset)
+        self._source = audio
+        self._container: av.container.OutputContainer | None = None
+
+    def __enter__(self) -> VideoWriter:
+        self.frames = 0
+        self._partial = self.path.with_name(f".{self.path.stem}.partial.mp4")
+        # Fragments of a second, so that a killed process loses little more; the header waits for
+        # the first one because only then are the encoders' delays known.
+        self._container = av.open(
+            str(self._partial),
+            "w",
+            format="mp4",
+            options={"movflags": "frag_keyframe+delay_moov", "frag_duration": "1000000"},
+        )
+        try:
+            self._video = self._container.add_stream(
+                self._encoder, rate=self.fps, options=self._options
+            )
+            _describe(self._video.codec_context, self.height, self.width, self.fps)
+            self._audio = (
+                _AudioTrack(self._container, self._source) if self._source is not None else None
+            )
+        except BaseException:
+            self._discard()
+            raise
+        return self
+
+    def write(self, frames: torch.Tensor) -> None:
+        """Encodes `frames`, (n,H,W,3) floats in [0,1] on any device, and the sound beside them.
+
+        Values outside [0,1] are clamped. Raises `SizeError` for another shape, `FlashHeadError`
+        for integers.
+        """
+        if self._container is None:
+            raise RuntimeError("the writer is not open; call write inside its `with` block")
+        expected = (self.height, self.width, 3)
+        if frames.ndim != 4 or tuple(frames.shape[1:]) != expected:
+            raise SizeError(
+                f"frames have shape {tuple(frames.shape)}; this video takes (n, {expected[0]}, "
+                f"{expected[1]}, 3)"
+            )
+        if not frames.is_floating_point():
+            raise FlashHeadError(f"frames are {frames.dtype}; give floats in [0, 1]")
+        for part in frames.split(_CONVERT_AT_ONCE):
+            for picture in rgb_to_yuv420(part).cpu().numpy():
+                frame = av.VideoFrame.from_ndarray(picture, format="yuv420p")
+                frame.pts, frame.time_base = self.frames, 1 / self.fps
+                self._container.mux(self._video.encode(frame))
+                self.frames += 1
+                if self._audio:
+                    self._audio.write_until(Fraction(self.frames) / self.fps)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not self.frames:
+            self._discard()
+        elif error is None:
+            self._finish(whole=True)
+        else:
+            try:
+                self._finish(whole=False)
+            except Exception:
+                # The reason to stop matters more than this one, and the partial file plays.
+                _log.exception(
+                    "could not finish %s; what was made is in %s", self.path, self._partial
+                )
+
+    def _finish(self, *, whole: bool) -> None:
+        """Ends the partial file and puts its copy, headed by the index, at `path`."""
+        container, self._container = self._container, None
+        with container:
+            container.mux(self._video.encode(None))
+            if self._audio:
+                self._audio.finish(whole=whole)
+        final = self.path.with_name(f".{self.path.stem}.final.mp4")
+        try:
+            _remux(self._partial, final)
+            os.replace(final, self.path)
+        except BaseException:
+            final.unlink(missing_ok=True)
+            raise
+        self._partial.unlink()
+
+    def _discard(self) -> None:
+        container, self._container = self._container, None
+        with contextlib.suppress(av.FFmpegError, OSError):
+            container.close()
+        self._partial.unlink(missing_ok=True)
+
+
+class _AudioTrack:
+    """The AAC stream of an open container, fed from a source no faster than it is told."""
+
+    def __init__(self, container: av.container.OutputContainer, source: AudioSource) -> None:
+        self._container = container
+        self._rate = source.sample_rate
+        self._mix = source.channels not in _AAC_LAYOUTS  # too many for AAC: their mean, in mono
+        self._layout = _AAC_LAYOUTS.get(source.channels, "mono")
+        self._blocks: Iterator[torch.Tensor] = source.blocks()
+        self._held = np.empty((source.channels, 0), np.float32)
+        self._given = 0
+        # The nearest rate that keeps all the sound, else the highest.
+        rate = min((r for r in _AAC_RATES if r >= self._rate), default=max(_AAC_RATES))
+        self._stream = container.add_stream("aac", rate=rate, layout=self._layout)
+        ceiling = min(_AAC_BITS_PER_CHANNEL, _AAC_BITS_PER_SAMPLE * rate)
+        self._stream.bit_rate = ceiling * self._stream.layout.nb_channels
+
+    def write_until(self, seconds: Fraction) -> None:
+        """Encodes the source up to `seconds` from its start, or to its end."""
+        wanted = round(seconds * self._rate) - self._given
+        while wanted > 0:
+            if not self._held.shape[1]:
+                block = next(self._blocks, None)
+                if block is None:
+                    return
+                self._held = block.numpy()
+            self._encode(self._held[:, :wanted])
+            taken = min(wanted, self._held.shape[1])
+            self._held = self._held[:, taken:]
+            wanted -= taken
+
+    def finish(self, *, whole: bool) -> None:
+        """Encodes the rest if `whole`, and empties the encoder."""
+        if whole:
+            self._encode(self._held)
+            for block in self._blocks:
+                self._encode(block.numpy())
+        self._container.mux(self._stream.encode(None))
+
+    def _encode(self, samples: np.ndarray) -> None:
+        if not samples.shape[1]:
+            return
+        if self._mix:
+            samples = samples.mean(0, keepdims=True)
+        # Interleaved, because PyAV (18.1) cannot fill eight planes.
+        interleaved = np.ascontiguousarray(samples.T).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(interleaved, format="flt", layout=self._layout)
+        frame.sample_rate = self._rate
+        frame.pts, frame.time_base = self._given, Fraction(1, self._rate)
+        self._given += samples.shape[1]
+        self._container.mux(self._stream.encode(frame))
+
+
+def rgb_to_yuv420(frames: torch.Tensor) -> torch.Tensor:
+    """(n,H,W,3) RGB floats in [0,1] → (n,H·3/2,W) uint8 planes, BT.709 limited range, rounded.
+
+    Chroma is sited as H.264 players assume: on the left of each pixel pair, between the rows.
+    """
+    n, height, width, _ = frames.shape
+    rgb = frames.to(torch.float32).clamp(0, 1)
+    luma = rgb.new_tensor((0.2126, 0.7152, 0.0722))
+    blue = (rgb.new_tensor((0, 0, 1)) - luma) / 1.8556
+    red = (rgb.new_tensor((1, 0, 0)) - luma) / 1.5748
+    # The matrix is linear, so the colours may be averaged first: a quarter of the work.
+    left, right = rgb.reshape(n, height // 2, 2, width // 2, 2, 3).sum(2).unbind(3)
+    before = torch.cat((left[:, :, :1], right[:, :, :-1]), 2)
+    colour = (before + 2 * left + right) / 8
+    planes = (16 + rgb @ (219 * luma), 128 + colour @ (224 * blue), 128 + colour @ (224 * red))
+    yuv = torch.cat([plane.flatten(1) for plane in planes], 1)
+    return yuv.round_().to(torch.uint8).view(n, height * 3 // 2, width)
+
+
+def _h264_encoder(
+    height: int, width: int, fps: Fraction, crf: int, preset: str
+) -> tuple[str, dict[str, str]]:
+    """The first H.264 encoder of this PyAV that opens, and its options."""
+    for name in _H264_ENCODERS:
+        options = {"g": str(round(_KEYFRAME_SECONDS * fps) or 1)}
+        if name == "libx264":
+            options |= {"crf": str(crf), "preset": preset}
+        else:
+            options |= {"b": str(round(height * width * fps / 4))}
+        try:
+            context = av.CodecContext.create(name, "w")
+            _describe(context, height, width, fps)
+            context.options = options
+            context.open()
+        except (av.FFmpegError, ValueError):
+            continue
+        return name, options
+    raise FlashHeadError(
+        f"this PyAV ({av.__version__}) has no H.264 encoder that works ({', '.join(_H264_ENCODERS)}"
+        " were tried); install av from PyPI"
+    )
+
+
+def _describe(context: av.VideoCodecContext, height: int, width: int, fps: Fraction) -> None:
+    context.width, context.height = width, height
+    context.pix_fmt = "yuv420p"
+    context.time_base = 1 / fps
+    context.framerate = fps
+    context.colorspace = context.color_primaries = context.color_trc = _BT709
+    context.color_range = _LIMITED_RANGE
+
+
+def _remux(source: Path, target: Path) -> None:
+    """Copies the streams of an mp4 into one whose index stands first."""
+    with (
+        av.open(str(source)) as given,
+        av.open(str(target), "w", format="mp4", options={"movflags": "faststart"}) as made,
+    ):
+        streams = {s.index: made.add_stream_from_template(s, opaque=True) for s in given.streams}
+        for packet in given.demux():
+            if packet.dts is None:
+                continue
+            packet.stream = streams[packet.stream.index]
+            made.mux(packet)

@@ -1,0 +1,56 @@
+"""What the networks are built from, so that another host can drive weights and attention.
+
+By default plain torch. The ComfyUI nodes hand in ComfyUI's layers, attention and casting, and with
+them its weight dtypes, offload and LoRA.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def sdpa(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+    """Softmax attention on (B, L, heads * head_dim) tensors, by torch's fused kernels."""
+    q, k, v = (rearrange(x, "b l (n d) -> b n l d", n=heads) for x in (q, k, v))
+    out = functional.scaled_dot_product_attention(q, k, v)
+    return rearrange(out, "b n l d -> b l (n d)")
+
+
+def cast(parameter: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A raw parameter as the compute dtype on the compute device."""
+    return parameter.to(device=device, dtype=dtype)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Layers (a namespace like `torch.nn`), attention like `sdpa`, the cast of raw parameters, and
+    where and in what dtype a network computes: its inputs are brought there (device None: where
+    they are)."""
+
+    operations: Any = torch.nn
+    attention: Callable[..., Tensor] = sdpa
+    cast: Callable[[Tensor, torch.dtype, torch.device], Tensor] = cast
+    dtype: torch.dtype = torch.float32
+    device: torch.device | None = None
+
+    def place(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """An input, brought to the computing device and dtype (or to another dtype)."""
+        return x.to(device=self.device or x.device, dtype=dtype or self.dtype)
+
+
+TORCH = Backend()
+
+
+def build(make: Callable[[], Module]) -> Module:
+    """Make a network without memory for its weights, on the meta device."""
+    with torch.device("meta"):
+        return make().eval().requires_grad_(False)

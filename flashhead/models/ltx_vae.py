@@ -1,0 +1,281 @@
+"""The LTX-Video 0.9.0 VAE, causal encoder and non-causal decoder (DESIGN §1.4).
+
+Modules carry the names of diffusers' `AutoencoderKLLTXVideo`.
+"""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .backend import TORCH, Backend
+from .config import LTXVAEConfig
+from .vae import channel_energy, check_video
+
+
+def pixel_norm(x: Tensor, eps: float = 1e-8) -> Tensor:
+    """Each position's channels divided by their root mean square, summed up in float32."""
+    return x * torch.rsqrt(channel_energy(x) / x.shape[1] + eps).to(x.dtype)
+
+
+class TimePaddedConv3d(nn.Module):
+    """A 3-D convolution that repeats end frames in time: in front only, or at both ends."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        backend: Backend,
+        *,
+        causal: bool,
+        kernel: int = 3,
+        stride: int = 1,
+    ):
+        super().__init__()
+        self.front, self.back = (kernel - 1, 0) if causal else (kernel // 2, kernel // 2)
+        self.conv = backend.operations.Conv3d(
+            in_channels,
+            out_channels,
+            kernel,
+            stride=stride,
+            padding=(0, kernel // 2, kernel // 2),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        front = x[:, :, :1].expand(-1, -1, self.front, -1, -1)
+        back = x[:, :, -1:].expand(-1, -1, self.back, -1, -1)
+        return self.conv(torch.cat([front, x, back], dim=2))
+
+
+class ResnetBlock(nn.Module):
+    def __init__(self, in_channels: int, out_channels: int, backend: Backend, *, causal: bool):
+        super().__init__()
+        self.conv1 = TimePaddedConv3d(in_channels, out_channels, backend, causal=causal)
+        self.conv2 = TimePaddedConv3d(out_channels, out_channels, backend, causal=causal)
+        self.norm3 = self.conv_shortcut = None
+        if in_channels != out_channels:
+            self.norm3 = backend.operations.LayerNorm(in_channels, eps=1e-6)
+            self.conv_shortcut = TimePaddedConv3d(
+                in_channels, out_channels, backend, causal=causal, kernel=1
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.conv1(functional.silu(pixel_norm(x)))
+        hidden = self.conv2(functional.silu(pixel_norm(hidden)))
+        if self.norm3 is not None:
+            x = self.norm3(x.movedim(1, -1)).movedim(-1, 1)
+            x = self.conv_shortcut(x)
+        return x + hidden
+
+
+class MidBlock(nn.Module):
+    def __init__(self, channels: int, layers: int, backend: Backend, *, causal: bool):
+        super().__init__()
+        self.resnets = nn.ModuleList(
+            ResnetBlock(channels, channels, backend, causal=causal) for _ in range(layers)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        for resnet in self.resnets:
+            x = resnet(x)
+        return x
+
+
+class DownBlock(MidBlock):
+    """Resnets, then halve time, height and width, then widen."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        layers: int,
+        backend: Backend,
+        *,
+        scale: bool,
+        causal: bool,
+    ):
+        super().__init__(in_channels, layers, backend, causal=causal)
+        self.downsamplers = nn.ModuleList()
+        if scale:
+            self.downsamplers.append(
+                TimePaddedConv3d(in_channels, in_channels, backend, causal=causal, stride=2)
+            )
+        self.conv_out = None
+        if in_channels != out_channels:
+            self.conv_out = ResnetBlock(in_channels, out_channels, backend, causal=causal)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = super().forward(x)
+        for downsampler in self.downsamplers:
+            x = downsampler(x)
+        return x if self.conv_out is None else self.conv_out(x)
+
+
+class Upsampler(nn.Module):
+    """Twice the time, height and width out of channels; the first frame is dropped."""
+
+    def __init__(self, channels: int, backend: Backend, *, causal: bool):
+        super().__init__()
+        self.conv = TimePaddedConv3d(channels, 8 * channels, backend, causal=causal)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = rearrange(
+            self.conv(x),
+            "b (c pt ph pw) t h w -> b c (t pt) (h ph) (w pw)",
+            pt=2,
+            ph=2,
+            pw=2,
+        )
+        return x[:, :, 1:]
+
+
+class UpBlock(MidBlock):
+    """Narrow, then double time, height and width, then resnets."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        layers: int,
+        backend: Backend,
+        *,
+        scale: bool,
+        causal: bool,
+    ):
+        super().__init__(out_channels, layers, backend, causal=causal)
+        self.conv_in = None
+        if in_channels != out_channels:
+            self.conv_in = ResnetBlock(in_channels, out_channels, backend, causal=causal)
+        self.upsamplers = nn.ModuleList()
+        if scale:
+            self.upsamplers.append(Upsampler(out_channels, backend, causal=causal))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.conv_in is not None:
+            x = self.conv_in(x)
+        for upsampler in self.upsamplers:
+            x = upsampler(x)
+        return super().forward(x)
+
+
+class Encoder(nn.Module):
+    def __init__(self, config: LTXVAEConfig, backend: Backend):
+        super().__init__()
+        widths, causal = config.block_out_channels, config.encoder_causal
+        self.conv_in = TimePaddedConv3d(
+            config.in_channels * config.patch_size**2, widths[0], backend, causal=causal
+        )
+        self.down_blocks = nn.ModuleList(
+            DownBlock(width, wider, layers, backend, scale=scale, causal=causal)
+            for width, wider, layers, scale in zip(
+                widths,
+                (*widths[1:], widths[-1]),
+                config.layers_per_block,
+                config.spatio_temporal_scaling,
+                strict=False,
+            )
+        )
+        self.mid_block = MidBlock(widths[-1], config.layers_per_block[-1], backend, causal=causal)
+        # The last channel is one log-variance for all; the posterior mean does not need it.
+        self.conv_out = TimePaddedConv3d(
+            widths[-1], config.latent_channels + 1, backend, causal=causal
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv_in(x)
+        for block in self.down_blocks:
+            x = block(x)
+        return self.conv_out(functional.silu(pixel_norm(self.mid_block(x))))
+
+
+class Decoder(nn.Module):
+    def __init__(self, config: LTXVAEConfig, backend: Backend):
+        super().__init__()
+        widths, causal = config.block_out_channels[::-1], config.decoder_causal
+        layers = (config.decoder_layers_per_block or config.layers_per_block)[::-1]
+        self.conv_in = TimePaddedConv3d(config.latent_channels, widths[0], backend, causal=causal)
+        self.mid_block = MidBlock(widths[0], layers[0], backend, causal=causal)
+        self.up_blocks = nn.ModuleList(
+            UpBlock(width, narrower, count, backend, scale=scale, causal=causal)
+            for width, narrower, count, scale in zip(
+                (widths[0], *widths),
+                widths,
+                layers[1:],
+                config.spatio_temporal_scaling[::-1],
+                strict=False,
+            )
+        )
+        self.conv_out = TimePaddedConv3d(
+            widths[-1], config.out_channels * config.patch_size**2, backend, causal=causal
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.mid_block(self.conv_in(x))
+        for block in self.up_blocks:
+            x = block(x)
+        return self.conv_out(functional.silu(pixel_norm(x)))
+
+
+class LTXVAE(nn.Module):
+    """Video <-> normalised latents. Encoding takes the posterior's mean: no random numbers."""
+
+    def __init__(self, config: LTXVAEConfig, backend: Backend = TORCH):
+        super().__init__()
+        self.config = config
+        self.backend = backend
+        self.latent_channels = config.latent_channels
+        self.stride = config.stride
+        self.encoder = Encoder(config, backend)
+        self.decoder = Decoder(config, backend)
+        self.register_buffer("latents_mean", torch.empty(config.latent_channels))
+        self.register_buffer("latents_std", torch.empty(config.latent_channels))
+
+    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        mean, std = (
+            self.backend.cast(s, torch.float32, like.device).view(1, -1, 1, 1, 1)
+            for s in (self.latents_mean, self.latents_std)
+        )
+        return mean, std
+
+    def normalize(self, latents: Tensor) -> Tensor:
+        """The latents that ComfyUI's LTX nodes exchange, which are normalised already."""
+        return latents
+
+    denormalize = normalize
+
+    def patches(self, video: Tensor) -> Tensor:
+        """Video (B, 3, T, H, W) -> what the encoder takes, (B, 3 * p * p, T, H/p, W/p)."""
+        p = self.config.patch_size
+        return rearrange(video, "b c t (h ph) (w pw) -> b (c pw ph) t h w", ph=p, pw=p)
+
+    def from_patches(self, patches: Tensor) -> Tensor:
+        """What the decoder makes -> video."""
+        p = self.config.patch_size
+        return rearrange(patches, "b (c pw ph) t h w -> b c t (h ph) (w pw)", ph=p, pw=p)
+
+    def encode(self, video: Tensor) -> Tensor:
+        """Video to latents.
+
+        Args:
+            video: (B, 3, T, H, W) in [-1, 1]; T is 1 + a multiple of the temporal stride, H and W
+                are multiples of the spatial stride.
+
+        Returns:
+            Normalised latents (B, C, 1 + (T-1)/stride, H/stride, W/stride), float32.
+        """
+        check_video(video, self.stride)
+        patches = self.patches(self.backend.place(video))
+        latents = self.encoder(patches)[:, : self.latent_channels].float()
+        mean, std = self._statistics(latents)
+        return (latents - mean) / std
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Normalised latents (B, C, t, h, w) -> video (B, 3, 1 + (t-1)*stride, H, W).
+
+        The video is nominally in [-1, 1], not clamped, in the compute dtype.
+        """
+        latents = self.backend.place(latents, torch.float32)
+        mean, std = self._statistics(latents)
+        return self.from_patches(self.decoder((latents * std + mean).to(self.backend.dtype)))

@@ -1,0 +1,327 @@
+"""The Wan 2.1 VAE: causal in time, frame groups in and frame groups out (DESIGN §1.4).
+
+Modules carry the names of Wan-AI's published file. Time goes through in groups (one frame, then
+four by four; one latent frame at a time), and what a convolution still needs of earlier groups
+travels in a `Past` that each call makes for itself. Tensors are (B, C, T, H, W) with the channels
+last in memory: what tensor cores want, and frames become a batch of images without a copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .backend import TORCH, Backend
+from .config import WanVAEConfig
+from .vae import channel_energy, check_video
+
+LATENTS_MEAN = (
+    *(-0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508),
+    *(0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921),
+)
+LATENTS_STD = (
+    *(2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743),
+    *(3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160),
+)
+
+Past = dict[nn.Module, Tensor]
+"""Each causal convolution's last input frames (B, C, n, H, W), for one video in one call."""
+
+
+class RMSNorm(nn.Module):
+    """Each position's channels over their root mean square, times `gamma`; summed in float32."""
+
+    def __init__(self, channels: int, backend: Backend, *, axes: int = 3):
+        super().__init__()
+        self.backend = backend
+        self.gamma = nn.Parameter(torch.ones(channels, *(1,) * axes))
+
+    def factors(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What x is multiplied by: a scale for each position, and gamma for each channel."""
+        scale = (x.shape[1] / channel_energy(x).clamp_min(1e-24)).sqrt()
+        scale = scale.clamp_max(torch.finfo(x.dtype).max).to(x.dtype)
+        return scale, self.backend.cast(self.gamma, x.dtype, x.device)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale, gamma = self.factors(x)
+        return x * scale * gamma
+
+    def activate(self, x: Tensor, front: Tensor) -> Tensor:
+        """SiLU of the normed x, with the frames `front` before it, as one tensor.
+
+        Run eagerly, it is written straight to where the convolution reads it, in place: these
+        passes over memory are a third of a decode.
+        """
+        scale, gamma = self.factors(x)
+        if x.requires_grad or torch.compiler.is_compiling():
+            return torch.cat([front, functional.silu(x * scale * gamma)], dim=2)
+        (b, c, t, h, w), n = x.shape, front.shape[2]
+        frames = x.new_empty((b, n + t, h, w, c)).movedim(-1, 1)
+        frames[:, :, :n] = front
+        body = torch.mul(x, scale, out=frames[:, :, n:])
+        functional.silu(body.mul_(gamma), inplace=True)
+        return frames
+
+
+def causal_conv(conv: nn.Module, x: Tensor, past: Past, norm: RMSNorm | None = None) -> Tensor:
+    """A convolution over three frames that looks back only: as many frames out as x has.
+
+    Before the first frame lie zeros. With `norm`, x is normed and goes through SiLU first.
+    """
+    front = past.get(conv)
+    if front is None:
+        b, c, _, h, w = x.shape
+        front = x.new_zeros((b, 2, h, w, c)).movedim(-1, 1)
+    frames = torch.cat([front, x], dim=2) if norm is None else norm.activate(x, front)
+    past[conv] = frames[:, :, -2:].clone(memory_format=torch.channels_last_3d)
+    return conv(frames)
+
+
+def _conv(in_channels: int, out_channels: int, backend: Backend) -> nn.Module:
+    """3x3x3, padded in height and width; `causal_conv` pads it in time."""
+    return backend.operations.Conv3d(in_channels, out_channels, 3, padding=(0, 1, 1))
+
+
+class ResidualBlock(nn.Module):
+    def __init__(self, in_channels: int, out_channels: int, backend: Backend):
+        super().__init__()
+        self.residual = nn.ModuleDict(
+            {
+                "0": RMSNorm(in_channels, backend),
+                "2": _conv(in_channels, out_channels, backend),
+                "3": RMSNorm(out_channels, backend),
+                "6": _conv(out_channels, out_channels, backend),
+            }
+        )
+        self.shortcut = None
+        if in_channels != out_channels:
+            self.shortcut = backend.operations.Conv3d(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor, past: Past) -> Tensor:
+        norm1, conv1, norm2, conv2 = self.residual.values()
+        hidden = causal_conv(conv1, x, past, norm1)
+        hidden = causal_conv(conv2, hidden, past, norm2)
+        return hidden.add_(x if self.shortcut is None else self.shortcut(x))
+
+
+class AttentionBlock(nn.Module):
+    """Self-attention of one head among the positions of each frame."""
+
+    def __init__(self, channels: int, backend: Backend):
+        super().__init__()
+        self.backend = backend
+        self.norm = RMSNorm(channels, backend, axes=2)
+        self.to_qkv = backend.operations.Conv2d(channels, 3 * channels, 1)
+        self.proj = backend.operations.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor, past: Past) -> Tensor:
+        b, _, _, h, w = x.shape
+        qkv = self.to_qkv(self.norm(rearrange(x, "b c t h w -> (b t) c h w")))
+        q, k, v = rearrange(qkv, "n (qkv c) h w -> qkv n (h w) c", qkv=3)
+        out = self.backend.attention(q, k, v, 1)
+        out = self.proj(rearrange(out, "n (h w) c -> n c h w", h=h, w=w))
+        return x + rearrange(out, "(b t) c h w -> b c t h w", b=b)
+
+
+class Downsample(nn.Module):
+    """Half the height and width; with `temporal`, half the frames after the first."""
+
+    def __init__(self, channels: int, backend: Backend, *, temporal: bool):
+        super().__init__()
+        self.resample = nn.ModuleDict(
+            {"1": backend.operations.Conv2d(channels, channels, 3, stride=2)}
+        )
+        self.time_conv = None
+        if temporal:
+            self.time_conv = backend.operations.Conv3d(
+                channels, channels, (3, 1, 1), stride=(2, 1, 1)
+            )
+
+    def forward(self, x: Tensor, past: Past) -> Tensor:
+        b = x.shape[0]
+        x = functional.pad(rearrange(x, "b c t h w -> (b t) c h w"), (0, 1, 0, 1))
+        x = rearrange(self.resample["1"](x), "(b t) c h w -> b c t h w", b=b)
+        if self.time_conv is None:
+            return x
+        front = past.get(self.time_conv)
+        past[self.time_conv] = x[:, :, -1:].clone()
+        return x if front is None else self.time_conv(torch.cat([front, x], dim=2))
+
+
+class Upsample(nn.Module):
+    """Twice the height and width, half the channels; with `temporal`, twice the frames after the
+    first latent's."""
+
+    def __init__(self, channels: int, backend: Backend, *, temporal: bool):
+        super().__init__()
+        self.resample = nn.ModuleDict(
+            {"1": backend.operations.Conv2d(channels, channels // 2, 3, padding=1)}
+        )
+        self.time_conv = None
+        if temporal:
+            self.time_conv = backend.operations.Conv3d(channels, 2 * channels, (3, 1, 1))
+
+    def forward(self, x: Tensor, past: Past) -> Tensor:
+        b = x.shape[0]
+        if self.time_conv is not None:
+            if self.time_conv in past:
+                x = causal_conv(self.time_conv, x, past)
+                x = rearrange(x, "b (twice c) t h w -> b c (t twice) h w", twice=2)
+            else:  # The first latent's frame stays one, and the convolution never sees it.
+                past[self.time_conv] = torch.zeros_like(x).repeat(1, 1, 2, 1, 1)
+        x = rearrange(x, "b c t h w -> (b t) c h w")
+        x = functional.interpolate(x, scale_factor=2.0, mode="nearest-exact")
+        return rearrange(self.resample["1"](x), "(b t) c h w -> b c t h w", b=b)
+
+
+def _middle(channels: int, backend: Backend) -> nn.ModuleList:
+    return nn.ModuleList(
+        [
+            ResidualBlock(channels, channels, backend),
+            AttentionBlock(channels, backend),
+            ResidualBlock(channels, channels, backend),
+        ]
+    )
+
+
+def _head(in_channels: int, out_channels: int, backend: Backend) -> nn.ModuleDict:
+    return nn.ModuleDict(
+        {"0": RMSNorm(in_channels, backend), "2": _conv(in_channels, out_channels, backend)}
+    )
+
+
+class Encoder(nn.Module):
+    """Frames (B, 3, T, H, W) -> moments (B, 2 * latent_channels, t, h, w), group by group."""
+
+    def __init__(self, config: WanVAEConfig, backend: Backend):
+        super().__init__()
+        width = config.base_width
+        self.conv1 = _conv(3, width, backend)
+        self.downsamples = nn.ModuleList()
+        for stage, wider in enumerate(config.widths):
+            for _ in range(config.residual_blocks):
+                self.downsamples.append(ResidualBlock(width, wider, backend))
+                width = wider
+            if stage < len(config.temporal):
+                temporal = config.temporal[stage]
+                self.downsamples.append(Downsample(width, backend, temporal=temporal))
+        self.middle = _middle(width, backend)
+        self.head = _head(width, 2 * config.latent_channels, backend)
+
+    def forward(self, x: Tensor, past: Past) -> Tensor:
+        x = causal_conv(self.conv1, x, past)
+        for block in (*self.downsamples, *self.middle):
+            x = block(x, past)
+        return causal_conv(self.head["2"], x, past, self.head["0"])
+
+
+class Decoder(nn.Module):
+    """Latent frames (B, latent_channels, t, h, w) -> frames (B, 3, T, H, W), one by one."""
+
+    def __init__(self, config: WanVAEConfig, backend: Backend):
+        super().__init__()
+        width = config.widths[-1]
+        self.conv1 = _conv(config.latent_channels, width, backend)
+        self.middle = _middle(width, backend)
+        self.upsamples = nn.ModuleList()
+        for stage, narrower in enumerate(reversed(config.widths)):
+            for _ in range(config.residual_blocks + 1):
+                self.upsamples.append(ResidualBlock(width, narrower, backend))
+                width = narrower
+            if stage < len(config.temporal):
+                temporal = config.temporal[-1 - stage]
+                self.upsamples.append(Upsample(width, backend, temporal=temporal))
+                width //= 2
+        self.head = _head(width, 3, backend)
+
+    def forward(self, x: Tensor, past: Past) -> Tensor:
+        x = causal_conv(self.conv1, x, past)
+        for block in (*self.middle, *self.upsamples):
+            x = block(x, past)
+        return causal_conv(self.head["2"], x, past, self.head["0"])
+
+
+class WanVAE(nn.Module):
+    """Video <-> normalised latents. Encoding takes the posterior's mean: no random numbers."""
+
+    def __init__(self, config: WanVAEConfig, backend: Backend = TORCH):
+        super().__init__()
+        self.config = config
+        self.backend = backend
+        self.latent_channels = config.latent_channels
+        self.stride = config.stride
+        self.encoder = Encoder(config, backend)
+        self.conv1 = backend.operations.Conv3d(
+            2 * config.latent_channels, 2 * config.latent_channels, 1
+        )
+        self.conv2 = backend.operations.Conv3d(config.latent_channels, config.latent_channels, 1)
+        self.decoder = Decoder(config, backend)
+        # Constants, not weights: not in the file, and real even when built on the meta device.
+        for name, values in (("latents_mean", LATENTS_MEAN), ("latents_std", LATENTS_STD)):
+            self.register_buffer(name, torch.tensor(values, device="cpu"), persistent=False)
+
+    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        mean, std = (
+            self.backend.cast(s, torch.float32, like.device).view(1, -1, 1, 1, 1)
+            for s in (self.latents_mean, self.latents_std)
+        )
+        return mean, std
+
+    def normalize(self, latents: Tensor) -> Tensor:
+        """The latents that ComfyUI's Wan nodes exchange -> normalised, as `decode` takes them."""
+        mean, std = self._statistics(latents)
+        return (latents - mean) / std
+
+    def denormalize(self, latents: Tensor) -> Tensor:
+        """Normalised latents, as `encode` gives them -> those that ComfyUI's Wan nodes exchange."""
+        mean, std = self._statistics(latents)
+        return latents * std + mean
+
+    def _enter(self, x: Tensor) -> Tensor:
+        return self.backend.place(x).contiguous(memory_format=torch.channels_last_3d)
+
+    def encode(self, video: Tensor) -> Tensor:
+        """Video to latents.
+
+        Args:
+            video: (B, 3, T, H, W) in [-1, 1]; T is 1 + a multiple of the temporal stride, H and W
+                are multiples of the spatial stride.
+
+        Returns:
+            Normalised latents (B, C, 1 + (T-1)/stride, H/stride, W/stride), float32.
+
+        Raises:
+            ValueError: another number of frames, or another height or width.
+        """
+        check_video(video, self.stride)
+        t = video.shape[2]
+        past: Past = {}
+        groups = video.split([1] + [self.stride[0]] * (t // self.stride[0]), dim=2)
+        moments = [self.conv1(self.encoder(self._enter(group), past)) for group in groups]
+        return self.normalize(torch.cat(moments, dim=2)[:, : self.latent_channels].float())
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Normalised latents (B, C, t, h, w) -> video (B, 3, 1 + (t-1)*stride, H, W).
+
+        The video is clamped to [-1, 1], in the compute dtype.
+        """
+        return torch.cat(list(self.decode_stream(latents)), dim=2)
+
+    def decode_stream(self, latents: Tensor) -> Iterator[Tensor]:
+        """The frames of `decode`, those of each latent frame as soon as they are done.
+
+        Yields (B, 3, 1, H, W) for the first latent frame, then (B, 3, stride, H, W) for each.
+        """
+        if latents.ndim != 5 or latents.shape[1] != self.latent_channels:
+            raise ValueError(
+                f"Latents of shape {tuple(latents.shape)} do not fit the VAE: expected "
+                f"(batch, {self.latent_channels}, frames, height, width)."
+            )
+        latents = self.backend.place(latents, torch.float32)
+        past: Past = {}
+        for frame in self.denormalize(latents).split(1, dim=2):
+            yield self.decoder(self.conv2(self._enter(frame)), past).clamp_(-1, 1)

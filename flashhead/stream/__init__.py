@@ -1,0 +1,1 @@
+"""Audio to chunks of frames: state, sampling, the chunk loop and what calls it."""

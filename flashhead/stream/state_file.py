@@ -1,0 +1,77 @@
+"""A `StreamState` on disk, so that a stream goes on in another process."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ..errors import FlashHeadError
+from ..geometry import ChunkGeometry
+from ..image.color import ColorTarget
+from .audio_context import AudioContextCache
+from .state import PortraitCondition, StreamState
+
+_FORMAT = "flashhead-state-1"
+_NEEDED = ("latents", "color_mean", "color_std", "motion", "audio", "rng.0")
+
+
+def save_state(path: str | Path, state: StreamState, geometry: ChunkGeometry) -> None:
+    """Write a state as one safetensors file; it appears when it is complete.
+
+    Raises `FlashHeadError` for a folder that is missing or cannot be written.
+    """
+    path = Path(path)
+    tensors = {
+        "latents": state.portrait.latents,
+        "color_mean": state.portrait.color.mean,
+        "color_std": state.portrait.color.std,
+        "motion": state.motion,
+        "audio": state.audio.samples,
+        **{f"rng.{session}": rng for session, rng in enumerate(state.rng)},
+        **({} if state.shown is None else {"shown": state.shown}),
+    }
+    metadata = {
+        "format": _FORMAT,
+        "index": str(state.index),
+        "geometry": json.dumps(asdict(geometry)),
+    }
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        # Copies, because safetensors refuses tensors that share their memory.
+        save_file({k: t.detach().cpu().clone() for k, t in tensors.items()}, partial, metadata)
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise FlashHeadError(f"The state could not be written to {path}: {error}.") from error
+
+
+def load_state(path: str | Path) -> tuple[StreamState, ChunkGeometry]:
+    """Read what `save_state` wrote, to the CPU. Raises `FlashHeadError` for any other file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise FlashHeadError(f"{path} is not a readable stream state: {error}.") from error
+    if metadata.get("format") != _FORMAT or any(key not in tensors for key in _NEEDED):
+        raise FlashHeadError(f"{path} is no stream state; expected a file that Save State wrote.")
+    said = json.loads(metadata["geometry"])
+    geometry = ChunkGeometry(
+        tuple(said["vae_stride"]), tuple(said["patch_size"]), said["latent_channels"]
+    )
+    color = ColorTarget(tensors["color_mean"], tensors["color_std"])
+    sessions = sum(key.startswith("rng.") for key in tensors)
+    state = StreamState(
+        portrait=PortraitCondition(tensors["latents"], color),
+        motion=tensors["motion"],
+        audio=AudioContextCache(tensors["audio"]),
+        rng=tuple(tensors[f"rng.{session}"].to(torch.uint8) for session in range(sessions)),
+        index=int(metadata["index"]),
+        shown=tensors.get("shown"),
+    )
+    return state, geometry

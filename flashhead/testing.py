@@ -1,0 +1,287 @@
+"""Random checkpoints in the published folder layout, at any size.
+
+A miniature serves demonstrations and tests where the real weights are not at hand; the published
+sizes serve benchmarks. The keys are those of our own networks, so they cannot drift from what
+`load_bundle` reads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .checkpoint.configs import to_config
+from .checkpoint.layout import (
+    AUDIO_ENCODER,
+    AUDIO_WEIGHTS,
+    CONFIG,
+    GENERATOR_FOLDERS,
+    VAE_FILES,
+    VAE_FOLDERS,
+    WEIGHTS,
+)
+from .checkpoint.safetensors_writer import Entry, write_safetensors
+from .checkpoint.weights import TORCH_SUFFIXES
+from .geometry import SAMPLE_RATE
+from .models.backend import build
+from .models.config import AudioEncoderConfig, GeneratorConfig, LTXVAEConfig, WanVAEConfig
+from .models.generator import Generator
+from .models.ltx_vae import LTXVAE
+from .models.wan_vae import WanVAE
+from .models.wav2vec2 import AudioEncoder
+
+Shapes = dict[str, tuple[int, ...]]
+
+_POSITION = "wav2vec2.encoder.pos_conv_embed.conv.weight"
+_TEXT_DIM = 4096
+_VOCABULARY = 32
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The three networks of a checkpoint: Lite with the LTX VAE, Pro with the Wan VAE.
+
+    The VAE's stride and channels must be the generator's, and the audio encoder's layers times
+    channels its `audio_width`.
+    """
+
+    generator: GeneratorConfig
+    vae: LTXVAEConfig | WanVAEConfig
+    audio_encoder: AudioEncoderConfig
+
+    @property
+    def variant(self) -> str:
+        return "lite" if isinstance(self.vae, LTXVAEConfig) else "pro"
+
+
+def _sizes(
+    generator: Mapping[str, int],
+    vae: LTXVAEConfig | WanVAEConfig,
+    *,
+    conv_dim: int,
+    encoder: Mapping[str, int],
+) -> Sizes:
+    """Sizes around what never varies: patches, kernels (DESIGN §1.2-1.4)."""
+    return Sizes(
+        GeneratorConfig(
+            in_dim=2 * vae.latent_channels,
+            out_dim=vae.latent_channels,
+            eps=1e-6,
+            patch_size=(1, 1, 1) if isinstance(vae, LTXVAEConfig) else (1, 2, 2),
+            vae_stride=vae.stride,
+            audio_width=encoder["num_hidden_layers"] * encoder["hidden_size"],
+            **generator,
+        ),
+        vae,
+        AudioEncoderConfig(
+            conv_dim=(conv_dim,) * 7,
+            conv_kernel=(10, 3, 3, 3, 3, 2, 2),
+            conv_stride=(5, 2, 2, 2, 2, 2, 2),
+            conv_bias=False,
+            layer_norm_eps=1e-5,
+            **encoder,
+        ),
+    )
+
+
+def _ltx(widths: tuple[int, ...], layers: tuple[int, ...], latent_channels: int) -> LTXVAEConfig:
+    return LTXVAEConfig(widths, layers, (True, True, True, False), latent_channels)
+
+
+_SMALL = {
+    "generator": {
+        "dim": 64,
+        "ffn_dim": 128,
+        "num_heads": 2,
+        "num_layers": 2,
+        "freq_dim": 64,
+        "audio_hidden": 32,
+        "audio_tokens": 4,
+    },
+    "conv_dim": 32,
+    "encoder": {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 2,
+        "num_conv_pos_embeddings": 16,
+        "num_conv_pos_embedding_groups": 4,
+    },
+}
+_PUBLISHED = {
+    "generator": {
+        "dim": 1536,
+        "ffn_dim": 8960,
+        "num_heads": 12,
+        "num_layers": 30,
+        "freq_dim": 256,
+        "audio_hidden": 512,
+        "audio_tokens": 32,
+    },
+    "conv_dim": 512,
+    "encoder": {
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_attention_heads": 12,
+        "num_hidden_layers": 12,
+        "num_conv_pos_embeddings": 128,
+        "num_conv_pos_embedding_groups": 16,
+    },
+}
+MINIATURE = _sizes(vae=_ltx((4, 8, 16, 16), (1, 1, 1, 1, 1), 16), **_SMALL)
+MINIATURE_PRO = _sizes(
+    vae=WanVAEConfig(base_width=8, widths=(8, 8, 16, 16), residual_blocks=1), **_SMALL
+)
+PUBLISHED_LITE = _sizes(vae=_ltx((128, 256, 512, 512), (4, 3, 3, 3, 4), 128), **_PUBLISHED)
+PUBLISHED_PRO = _sizes(vae=WanVAEConfig(), **_PUBLISHED)
+
+
+def published_shapes(sizes: Sizes, *, unused: bool = False) -> dict[str, Shapes]:
+    """Every tensor's shape, by weight file (a path inside the checkpoint) and key.
+
+    `unused` adds the keys that the published files hold and nothing reads.
+    """
+    make_vae = LTXVAE if isinstance(sizes.vae, LTXVAEConfig) else WanVAE
+    networks = (
+        build(lambda: Generator(sizes.generator)),
+        build(lambda: make_vae(sizes.vae)),
+        build(lambda: AudioEncoder(sizes.audio_encoder)),
+    )
+    generator, vae, encoder = (
+        {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+        for network in networks
+    )
+    encoder = {f"wav2vec2.{key}": shape for key, shape in encoder.items()}
+    direction = encoder.pop(_POSITION)  # stored weight-normalised, kernel position by position
+    encoder |= {f"{_POSITION}_g": (1, 1, direction[2]), f"{_POSITION}_v": direction}
+    if unused:
+        generator |= _unused_generator(sizes.generator.dim)
+        encoder |= {
+            "lm_head.weight": (_VOCABULARY, sizes.audio_encoder.hidden_size),
+            "lm_head.bias": (_VOCABULARY,),
+        }
+    folder = VAE_FOLDERS[sizes.variant]
+    return {
+        f"{GENERATOR_FOLDERS[sizes.variant]}/{WEIGHTS}": generator,
+        f"{folder}/{VAE_FILES[folder][0]}": vae,
+        f"{AUDIO_ENCODER}/{AUDIO_WEIGHTS}": encoder,
+    }
+
+
+def _unused_generator(dim: int) -> Shapes:
+    width = 768
+    weights = {
+        "text_embedding.0": (dim, _TEXT_DIM),
+        "text_embedding.2": (dim, dim),
+        "audio_emb.proj.0": (width,),
+        "audio_emb.proj.1": (width, width),
+        "audio_emb.proj.3": (dim, width),
+        "audio_emb.proj.4": (dim,),
+    }
+    shapes: Shapes = {f"{name}.weight": shape for name, shape in weights.items()}
+    return shapes | {f"{name}.bias": shape[:1] for name, shape in weights.items()}
+
+
+def header_align(name: str) -> int:
+    """What a weight file's header is padded to; the published audio encoder's is not."""
+    return 1 if name == f"{AUDIO_ENCODER}/{AUDIO_WEIGHTS}" else 8
+
+
+def published_configs(sizes: Sizes) -> dict[str, dict[str, Any]]:
+    """The JSON files of a checkpoint, by path inside it."""
+    configs = {
+        f"{GENERATOR_FOLDERS[sizes.variant]}/{CONFIG}": {
+            **to_config(sizes.generator),
+            "has_image_input": False,
+            "text_dim": _TEXT_DIM,
+        },
+        f"{AUDIO_ENCODER}/{CONFIG}": to_config(sizes.audio_encoder),
+        f"{AUDIO_ENCODER}/preprocessor_config.json": {
+            "do_normalize": True,
+            "feature_size": 1,
+            "padding_value": 0.0,
+            "sampling_rate": SAMPLE_RATE,
+        },
+    }
+    if isinstance(sizes.vae, LTXVAEConfig):  # the Wan VAE has none
+        configs[f"{VAE_FOLDERS[sizes.variant]}/{CONFIG}"] = to_config(sizes.vae)
+    return configs
+
+
+def random_tensor(key: str, shape: tuple[int, ...], seed: str) -> Tensor:
+    """One float32 weight that keeps activations near unit size.
+
+    Norms are 1, biases and means 0, everything else is normal with variance 1 / fan-in. It depends
+    on key, shape and seed alone, so no weight moves when another is added.
+    """
+    if key == f"{_POSITION}_g":
+        raise ValueError("a weight norm's scale follows from its direction; draw that")
+    leaf = key.rpartition(".")[2]
+    if leaf in ("bias", "latents_mean"):
+        return torch.zeros(shape)
+    if len(shape) == 1 or leaf == "gamma":
+        return torch.ones(shape)
+    digest = hashlib.sha256(f"{seed}/{key}".encode()).digest()
+    rng = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little"))
+    return torch.empty(shape).normal_(std=math.prod(shape[1:]) ** -0.5, generator=rng)
+
+
+def _random_weights(shapes: Shapes, seed: str) -> Callable[[str], Tensor]:
+    def make(key: str) -> Tensor:
+        if key == f"{_POSITION}_g":
+            direction = make(f"{_POSITION}_v")
+            return torch.linalg.vector_norm(direction, dim=(0, 1), keepdim=True)
+        return random_tensor(key, shapes[key], seed)
+
+    return make
+
+
+def write_checkpoint(
+    folder: str | Path,
+    sizes: Sizes = MINIATURE,
+    seed: int = 0,
+    *,
+    dtype: torch.dtype = torch.float32,
+    unused: bool = False,
+) -> Path:
+    """Write a random checkpoint that `load_bundle` reads as the variant of its sizes.
+
+    The same arguments give the same bytes. One tensor is held at a time (the Wan VAE, whose format
+    is torch's own, whole); the global random generator is left alone.
+
+    Args:
+        folder: made if missing; files of the same names are replaced.
+        sizes: `MINIATURE` (1.8 MB), `PUBLISHED_LITE` (8.1 GB in float32), the same of Pro
+            (`MINIATURE_PRO`, `PUBLISHED_PRO`) or your own.
+        seed: any integer.
+        dtype: stored, float32 (as published), bfloat16 or float16.
+        unused: write the keys too that the published files hold and nothing reads.
+
+    Returns:
+        The folder.
+    """
+    folder = Path(folder)
+    for name, config in published_configs(sizes).items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    for name, shapes in published_shapes(sizes, unused=unused).items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        make = _random_weights(shapes, f"{seed}/{name}")
+        tensors = ((key, make(key).to(dtype)) for key in shapes)
+        if path.suffix in TORCH_SUFFIXES:
+            torch.save(dict(tensors), path)
+            continue
+        with path.open("wb") as file:
+            entries = {key: Entry(dtype, shape) for key, shape in shapes.items()}
+            write_safetensors(file, entries, tensors, {"format": "pt"}, align=header_align(name))
+    return folder

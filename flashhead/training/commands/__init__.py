@@ -1,0 +1,1 @@
+"""A file for each `python -m flashhead.training` command."""

@@ -1,0 +1,1 @@
+"""Clips: as pixels and sound, and encoded for the generator."""

@@ -1,0 +1,1 @@
+"""Synthetic speech whose mouth shapes are known."""

@@ -1,0 +1,55 @@
+"""Speech whose mouth is known, without pictures, kept in one file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ...geometry import FPS
+from .tracks import SpeechSettings, SpeechTrack, speech_track
+
+KnownSpeech = list[tuple[Tensor, Tensor]]
+"""(waveform (N,) at 16 kHz, openness and width (F, 2)) of each track."""
+
+
+@dataclass(frozen=True)
+class SpeechSetSettings:
+    """How many tracks, of how many seconds each, drawn from which seed."""
+
+    tracks: int = 400
+    seconds: float = 12.0
+    seed: int = 1
+    held_out: bool = False
+
+
+def make_speech_set(
+    settings: SpeechSetSettings,
+    path: str | Path,
+    make: Callable[[int, torch.Generator, SpeechSettings], SpeechTrack] = speech_track,
+) -> KnownSpeech:
+    """Speak the tracks and keep them in a file, or read the file if it is there already.
+
+    Track n depends on the seed and n alone. Stored in float16.
+    """
+    path = Path(path)
+    if not path.is_file():
+        frames = round(settings.seconds * FPS)
+        spoken = []
+        for number in range(settings.tracks):
+            rng = torch.Generator().manual_seed(settings.seed * 1_000_003 + number)
+            spoken.append(make(frames, rng, SpeechSettings(held_out=settings.held_out)))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tensors = {
+            name: torch.stack([getattr(track, name) for track in spoken]).half()
+            for name in ("waveform", "openness", "width")
+        }
+        save_file(tensors, path.with_suffix(".partial"))
+        path.with_suffix(".partial").replace(path)
+    stored = load_file(path)
+    mouths = torch.stack([stored["openness"], stored["width"]], dim=2).float()
+    return list(zip(stored["waveform"].float(), mouths, strict=True))

@@ -1,0 +1,93 @@
+"""Audio pre-training as a stage that the training loop drives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...geometry import CHUNK_FRAMES
+from ...models.wav2vec2 import AudioEncoder
+from ..data.encoded_clips import heard_samples
+from ..evaluation.signals import correlation
+from .audio_pretraining import MouthReadout, draw_speech, read_mouth, readout_losses
+from .initialisation import new_readout
+from .updates import Losses, Updater, UpdateSettings, device_of
+
+
+@dataclass(frozen=True)
+class AudioSettings:
+    """batch: clips. noise: see `draw_speech`. The weights: see `readout_losses`."""
+
+    batch: int = 8
+    noise: float = 0.02
+    tail_weight: float = 1.0
+    temporal_weight: float = 1.0
+    update: UpdateSettings = field(default_factory=lambda: UpdateSettings(learning_rate=1e-3))
+
+    def planned(self, updates: int) -> AudioSettings:
+        """With a learning rate that ends with the run's last update."""
+        return replace(self, update=replace(self.update, updates=updates))
+
+
+class AudioStage:
+    """Trains an audio encoder to say how the mouth is.
+
+    clips: (speech (N,) at 16 kHz, mouth (F, 2)) each.
+    """
+
+    def __init__(
+        self,
+        encoder: AudioEncoder,
+        clips: Sequence[tuple[Tensor, Tensor]],
+        settings: AudioSettings,
+    ):
+        self.encoder, self.clips, self.settings = encoder, clips, settings
+        config = encoder.config
+        self.readout = new_readout(
+            lambda: MouthReadout(config.num_hidden_layers, config.hidden_size),
+            torch.Generator().manual_seed(0),
+        ).to(device_of(encoder))
+        self.updater = Updater(settings.update, encoder, self.readout)
+
+    def step(self, rng: torch.Generator) -> dict[str, float]:
+        """One update; losses by name."""
+
+        def losses() -> Losses:
+            picks = torch.randint(len(self.clips), (self.settings.batch,), generator=rng)
+            clips = [self.clips[pick] for pick in picks.tolist()]
+            batch = draw_speech(clips, rng, noise=self.settings.noise).to(device_of(self.encoder))
+            return readout_losses(
+                read_mouth(self.encoder, self.readout, batch.waveform).float(),
+                batch.mouth,
+                tail_weight=self.settings.tail_weight,
+                temporal_weight=self.settings.temporal_weight,
+            )
+
+        return self.updater.update(losses)
+
+    @torch.no_grad()
+    def measure(self, clips: Sequence[tuple[Tensor, Tensor]]) -> dict[str, float]:
+        """Correlation of what is read with the truth on other clips, heard as a stream hears them:
+        chunk by chunk, each from the end of the cache."""
+        read, truth = [], []
+        for speech, mouth in clips:
+            ends = list(range(CHUNK_FRAMES, len(mouth) + 1, CHUNK_FRAMES))
+            heard = torch.stack([heard_samples(speech, end) for end in ends])
+            found = read_mouth(self.encoder, self.readout, heard.to(device_of(self.encoder)))
+            read.append(found[:, -CHUNK_FRAMES:].flatten(0, 1).cpu())
+            truth.append(mouth[: ends[-1]])
+        read, truth = torch.cat(read), torch.cat(truth)
+        return {
+            name: correlation(truth[:, n], read[:, n])
+            for n, name in enumerate(("openness", "width"))
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.updater.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.updater.load_state_dict(state)

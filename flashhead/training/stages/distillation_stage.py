@@ -1,0 +1,114 @@
+"""Stage 2 as a stage that the training loop drives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from ...image.color import ColorTarget
+from ...models.generator import Generator
+from ..data.clip_library import ClipLibrary
+from .distillation import (
+    DistillationSettings,
+    StudentStart,
+    fake_losses,
+    start_student,
+    student_losses,
+)
+from .initialisation import frozen, trainable
+from .rollout import MotionPath
+from .updates import Updater, UpdateSettings, device_of, mixed_precision
+
+
+@dataclass(frozen=True)
+class StudentSettings:
+    """Stage 2; learning rates and the 1:5 ratio are the paper's (DESIGN §1.8).
+
+    fake_updates: of the fake score for each of the student. reuse: whether those updates share one
+    rollout of the chunks before the last; a saving that the paper does not make.
+    """
+
+    batch: int = 4
+    fake_updates: int = 5
+    reuse: bool = False
+    distillation: DistillationSettings = field(default_factory=DistillationSettings)
+    student: UpdateSettings = field(
+        default_factory=lambda: UpdateSettings(learning_rate=2e-6, betas=(0.0, 0.999))
+    )
+    fake: UpdateSettings = field(
+        default_factory=lambda: UpdateSettings(learning_rate=4e-7, betas=(0.0, 0.999), average=0.0)
+    )
+
+    def planned(self, updates: int) -> StudentSettings:
+        """With learning rates that end with the run's last update."""
+        fake = replace(self.fake, updates=updates * self.fake_updates)
+        return replace(self, student=replace(self.student, updates=updates), fake=fake)
+
+
+class DistillationStage:
+    """Stage 2: student, frozen real score and fake score, all begun as stage 1's generator.
+
+    `adapt` changes student and fake score before they train, such as `add_lora` or
+    `checkpoint_blocks`.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        library: ClipLibrary,
+        path: MotionPath,
+        settings: StudentSettings,
+        adapt: Callable[[Generator], Generator] = lambda network: network,
+    ):
+        device = device_of(generator)
+        self.library, self.path, self.settings = library, path, settings
+        self.student = adapt(trainable(generator, device))
+        self.real = frozen(generator, device)
+        self.fake = adapt(trainable(generator, device))
+        self.student_updater = Updater(settings.student, self.student)
+        self.fake_updater = Updater(settings.fake, self.fake)
+
+    def start(self, rng: torch.Generator) -> StudentStart:
+        """Roll the student out over random chunks, up to its last one."""
+        chunks, colors = self.library.draw_runs(
+            self.settings.batch, self.settings.distillation.chunks, rng
+        )
+        device = device_of(self.student)
+        chunks = [chunk.to(device) for chunk in chunks]
+        colors = ColorTarget(colors.mean.to(device), colors.std.to(device))
+        with mixed_precision(device, self.settings.student.precision):
+            return start_student(
+                self.student, chunks, self.path, colors, self.settings.distillation, rng
+            )
+
+    def step(self, rng: torch.Generator) -> dict[str, float]:
+        """One update of the student, after those of the fake score; losses by name."""
+        settings = self.settings.distillation
+        shared = self.start(rng) if self.settings.reuse else None
+        figures: dict[str, float] = {}
+        for _ in range(self.settings.fake_updates):
+            fake = self.fake_updater.update(
+                lambda: fake_losses(
+                    self.student, self.fake, shared or self.start(rng), settings, rng
+                )
+            )
+            figures["fake"] = figures.get("fake", 0) + fake["fake"] / self.settings.fake_updates
+        student = self.student_updater.update(
+            lambda: student_losses(
+                self.student, self.real, self.fake, shared or self.start(rng), settings, rng
+            )
+        )
+        return {**student, **figures}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "student": self.student_updater.state_dict(),
+            "fake": self.fake_updater.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.student_updater.load_state_dict(state["student"])
+        self.fake_updater.load_state_dict(state["fake"])

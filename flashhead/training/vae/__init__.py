@@ -1,0 +1,1 @@
+"""Training an LTX VAE of any size."""

@@ -1,0 +1,77 @@
+"""How well a VAE keeps clips of drawn faces: picture, mouth, and how far the mouth is open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from ...models.vae import VAE
+from ..data.clip_cache import ClipCache
+from ..data.clips import Clip
+from ..evaluation.openness import MouthMeter
+from ..evaluation.regions import Regions
+from ..evaluation.signals import correlation
+from ..faces.draw import Motion, draw, put_back
+from ..faces.identities import REPERTOIRE
+
+
+@lru_cache
+def mouth_meter(identity: int, size: int) -> MouthMeter:
+    """Reads the mouth of one of the repertoire, in the head's own frame."""
+    two = replace(Motion.neutral(2), openness=torch.tensor([0.0, 1.0]))
+    drawing = draw(REPERTOIRE[identity], two, size)
+    face, mouth, eyes = (
+        getattr(drawing, name).float().amax(0) / 255 for name in ("face", "mouth", "eyes")
+    )
+    return MouthMeter.of(drawing.video[0].float() / 255, Regions.of(face, mouth, eyes))
+
+
+def measure_openness(frames: Tensor, clip: Clip) -> Tensor:
+    """Height of the dark in the mouth (T,) of frames (T, H, W, 3) in [0, 1] with a clip's pose."""
+    return mouth_meter(clip.identity, frames.shape[1]).read(put_back(frames, clip.pose))
+
+
+def psnr(error: Tensor, weight: Tensor) -> float:
+    """Of squared errors (..., 3) of values in [0, 1], averaged by weight (...), in dB."""
+    mean = (error.mean(-1) * weight).sum() / weight.sum()
+    return float(-10 * torch.log10(mean.clamp_min(1e-10)))
+
+
+@torch.no_grad()
+def reconstruct(vae: VAE, frames: Tensor) -> Tensor:
+    """Frames (T, H, W, 3) in [0, 1], encoded and decoded."""
+    video = frames.permute(3, 0, 1, 2)[None] * 2 - 1
+    device = next(vae.parameters()).device
+    made = vae.decode(vae.encode(video.to(device))).float().cpu()
+    return ((made[0].permute(1, 2, 3, 0) + 1) / 2).clamp(0, 1)
+
+
+@torch.no_grad()
+def vae_report(vae: VAE, clips: ClipCache) -> dict[str, float]:
+    """Averages over clips.
+
+    psnr, mouth_psnr, eyes_psnr in dB. openness: correlation of the openness measured in the
+    reconstruction with the true one, a clip's own; openness_least: the worst clip's;
+    openness_limit: the same measured in the drawings.
+    """
+    rows: list[Mapping[str, float]] = []
+    for index in range(len(clips)):
+        clip = clips[index]
+        frames = clip.video.float() / 255
+        made = reconstruct(vae, frames)
+        error = (made - frames).square()
+        rows.append(
+            {
+                "psnr": psnr(error, torch.ones(error.shape[:-1])),
+                "mouth_psnr": psnr(error, clip.mouth.float() / 255),
+                "eyes_psnr": psnr(error, clip.eyes.float() / 255),
+                "openness": correlation(measure_openness(made, clip), clip.openness),
+                "openness_limit": correlation(measure_openness(frames, clip), clip.openness),
+            }
+        )
+    report = {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}
+    return {**report, "openness_least": min(row["openness"] for row in rows)}
