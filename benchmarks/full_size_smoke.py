@@ -26,8 +26,8 @@ from flashbench.report import describe_machine
 from flashbench.watch import peak_memory
 
 import flashhead
-from flashhead.checkpoint.conversion import STORAGE
 from flashhead.checkpoint.weights import open_weights
+from flashhead.dtypes import STORAGE_DTYPES
 from flashhead.examples import PHOTOGRAPH
 from flashhead.testing import PUBLISHED_LITE, PUBLISHED_PRO, write_checkpoint
 
@@ -44,7 +44,7 @@ PTH_SLACK = 65_536  # what torch's zip format adds differs among its versions
 
 
 def write(folder: str, variant: str, source_dtype: str) -> None:
-    write_checkpoint(folder, SIZES[variant], dtype=STORAGE[source_dtype], unused=True)
+    write_checkpoint(folder, SIZES[variant], dtype=STORAGE_DTYPES[source_dtype], unused=True)
 
 
 def count(folder: str, source_dtype: str) -> dict[str, int]:
@@ -71,7 +71,7 @@ def convert(folder: str, bundle: str, dtype: str) -> int:
 def generate(path: str, dtype: str, size: tuple[int, int], steps: int) -> dict[str, Any]:
     """One chunk of noise for speech; its frames must be finite and no flat picture."""
     start = time.perf_counter()
-    bundle = flashhead.load_bundle(path, dtype=STORAGE[dtype])
+    bundle = flashhead.load_bundle(path, dtype=STORAGE_DTYPES[dtype])
     loaded = time.perf_counter()
     samples = torch.randn(bundle.geometry.new_samples, generator=torch.Generator().manual_seed(0))
     (chunk,) = flashhead.generate(
@@ -122,7 +122,9 @@ def main(arguments: list[str] | None = None) -> int:
     add("--size", type=_size, default=(512, 512), metavar="WxH", help="default 512x512")
     add("--steps", type=int, default=4)
     add("--source-dtype", choices=("fp32", "bf16"), default="fp32", help="of the folder written")
-    add("--store", choices=STORAGE, nargs="+", default=["bf16"], help="bundles to convert to")
+    add(
+        "--store", choices=STORAGE_DTYPES, nargs="+", default=["bf16"], help="bundles to convert to"
+    )
     add("--dtype", choices=("fp32", "bf16"), default="fp32", help="to compute in")
     add("--folder", type=Path, help="where to write (default: the system's temporary folder)")
     add("--limit", type=float, default=20.0, metavar="GB", help="of memory; default 20")

@@ -46,7 +46,7 @@ _VOCABULARY = 32
 
 
 @dataclass(frozen=True)
-class Sizes:
+class CheckpointConfigs:
     """The three networks of a checkpoint: Lite with the LTX VAE, Pro with the Wan VAE.
 
     The VAE's stride and channels must be the generator's, and the audio encoder's layers times
@@ -68,9 +68,9 @@ def _sizes(
     *,
     conv_dim: int,
     encoder: Mapping[str, int],
-) -> Sizes:
+) -> CheckpointConfigs:
     """Sizes around what never varies: patches, kernels (DESIGN §1.2-1.4)."""
-    return Sizes(
+    return CheckpointConfigs(
         GeneratorConfig(
             in_dim=2 * vae.latent_channels,
             out_dim=vae.latent_channels,
@@ -144,7 +144,7 @@ PUBLISHED_LITE = _sizes(vae=_ltx((128, 256, 512, 512), (4, 3, 3, 3, 4), 128), **
 PUBLISHED_PRO = _sizes(vae=WanVAEConfig(), **_PUBLISHED)
 
 
-def published_shapes(sizes: Sizes, *, unused: bool = False) -> dict[str, Shapes]:
+def published_shapes(sizes: CheckpointConfigs, *, unused: bool = False) -> dict[str, Shapes]:
     """Every tensor's shape, by weight file (a path inside the checkpoint) and key.
 
     `unused` adds the keys that the published files hold and nothing reads.
@@ -195,7 +195,7 @@ def header_align(name: str) -> int:
     return 1 if name == f"{AUDIO_ENCODER}/{AUDIO_WEIGHTS}" else 8
 
 
-def published_configs(sizes: Sizes) -> dict[str, dict[str, Any]]:
+def published_configs(sizes: CheckpointConfigs) -> dict[str, dict[str, Any]]:
     """The JSON files of a checkpoint, by path inside it."""
     configs = {
         f"{GENERATOR_FOLDERS[sizes.variant]}/{CONFIG}": {
@@ -246,7 +246,7 @@ def _random_weights(shapes: Shapes, seed: str) -> Callable[[str], Tensor]:
 
 def write_checkpoint(
     folder: str | Path,
-    sizes: Sizes = MINIATURE,
+    sizes: CheckpointConfigs = MINIATURE,
     seed: int = 0,
     *,
     dtype: torch.dtype = torch.float32,

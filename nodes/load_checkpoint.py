@@ -93,6 +93,6 @@ class LoadCheckpoint(io.ComfyNode):
             model.model_options["transformer_options"]["optimized_attention_override"] = kernel
         return io.NodeOutput(
             compiled(model) if compile else model,
-            load_vae(opened.vae, opened.geometry, opened.trained),
+            load_vae(opened.vae, opened.geometry, opened.limits),
             load_encoder(opened.audio_encoder, opened.geometry),
         )

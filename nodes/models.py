@@ -13,9 +13,10 @@ import comfy.patcher_extension
 import comfy.supported_models_base
 import torch
 
-from ..flashhead.checkpoint.float8 import FLOAT8, in_float8
+from ..flashhead.checkpoint.float8 import in_float8
 from ..flashhead.checkpoint.loading import load_audio_encoder
 from ..flashhead.checkpoint.weights import Component
+from ..flashhead.dtypes import FLOAT8
 from ..flashhead.errors import FlashHeadError
 from ..flashhead.geometry import ChunkGeometry
 from ..flashhead.models.backend import Backend

@@ -52,14 +52,14 @@ def load(patchers: list, model=None, size: tuple[int, int] | None = None) -> Non
 def portrait_doubts(vae: FlashHeadVAE, portrait: torch.Tensor) -> list[str]:
     """Why the VAE's checkpoint cannot animate a portrait IMAGE; a sentence each."""
     size = tuple(portrait.shape[1:3])
-    return portrait_warnings(vae.trained, prepare_portrait(portrait, size))
+    return portrait_warnings(vae.limits, prepare_portrait(portrait, size))
 
 
 def _condition(vae: FlashHeadVAE, portrait: torch.Tensor) -> PortraitCondition:
     size = tuple(portrait.shape[1:3])
     vae.geometry.check_size(size)
     picture = prepare_portrait(portrait, size)
-    warn(portrait_warnings(vae.trained, picture))
+    warn(portrait_warnings(vae.limits, picture))
     load([vae.patcher])
     return encode_portrait(vae.first_stage_model, vae.geometry, picture)
 
@@ -125,11 +125,11 @@ def sample(
 ) -> tuple[torch.Tensor, State]:
     """Latents of a chunk as core exchanges them, (1, C, T, h, w), and the state to decode with."""
     generator, geometry = model.model.diffusion_model, state.geometry
-    windows, stream = audio.speech.hear(
+    context, stream = audio.speech.hear(
         audio.encoder.network, geometry, chunk, state.stream, watch.stage
     )
     latents, stream = sample_chunk(
-        generator, plan, windows, stream, watch.step, watch.stage, predictor(model)
+        generator, plan, context, stream, watch.step, watch.stage, predictor(model)
     )
     sampled = Sampled(audio.speech.new_frames(geometry, chunk), generator.backend.dtype)
     return model.model.process_latent_out(latents), State(stream, geometry, sampled)
@@ -155,7 +155,7 @@ def decode(
         state.stream,
         color_match,
         watch.stage,
-        native_fade(vae.trained),
+        native_fade(vae.limits),
     )
     check_finite(frames, stream, state.sampled.dtype)
     fresh = state.sampled.fresh

@@ -9,7 +9,7 @@ from ..flashhead.checkpoint.weights import Component
 from ..flashhead.errors import FlashHeadError
 from ..flashhead.geometry import ChunkGeometry
 from ..flashhead.models.backend import sdpa
-from ..flashhead.models.limits import Trained
+from ..flashhead.models.limits import CheckpointLimits
 from ..flashhead.models.vae import VAE
 from .models import DTYPES, interruptible, make_backend, make_patcher
 
@@ -19,17 +19,17 @@ _WAN = ChunkGeometry(vae_stride=(4, 8, 8), patch_size=(1, 2, 2), latent_channels
 class FlashHeadVAE:
     """What stands behind VAE; core's VAE Decode and VAE Encode can use it too.
 
-    geometry: of the chunks of the generator that it belongs to. trained: what limits the portraits
+    geometry: of the chunks of the generator that it belongs to. limits: what limits the portraits
     that this generator can animate.
     """
 
     def __init__(
-        self, network: VAE, patcher, geometry: ChunkGeometry, trained: Trained | None = None
+        self, network: VAE, patcher, geometry: ChunkGeometry, limits: CheckpointLimits | None = None
     ):
         self.first_stage_model = network
         self.patcher = patcher
         self.geometry = geometry
-        self.trained = trained
+        self.limits = limits
 
     def decode(self, samples: torch.Tensor) -> torch.Tensor:
         """Latents (B, C, t, h, w) as core exchanges them -> images (B, T, H, W, 3) in [0, 1]."""
@@ -95,7 +95,7 @@ class FlashHeadVAE:
 
 
 def load_vae(
-    component: Component, geometry: ChunkGeometry, trained: Trained | None = None
+    component: Component, geometry: ChunkGeometry, limits: CheckpointLimits | None = None
 ) -> FlashHeadVAE:
     """VAE of a checkpoint, in the dtype that ComfyUI uses for VAEs."""
     management = comfy.model_management
@@ -104,7 +104,7 @@ def load_vae(
     # The Wan VAE's one wide head is too wide for most attention kernels.
     backend = make_backend(dtype, dtype, device, attention=sdpa)
     network = interruptible(component.load(backend, device=offload, dtype=dtype))
-    return FlashHeadVAE(network, make_patcher(network, device, offload), geometry, trained)
+    return FlashHeadVAE(network, make_patcher(network, device, offload), geometry, limits)
 
 
 class CoreWanVAE:

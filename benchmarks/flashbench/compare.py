@@ -35,17 +35,17 @@ def compare(
     bundle, state = live.bundle, live.state
     generator, vae, geometry = bundle.generator, bundle.vae, live.geometry
     latents, motion = state.portrait.latents, geometry.motion_frames
-    windows, heard = hear_chunk(bundle.audio_encoder, geometry, samples, state)
+    context, heard = hear_chunk(bundle.audio_encoder, geometry, samples, state)
     noise, _ = draw_noise(state.rng, plan.draws, tuple(latents.shape[1:]))
     x = noise[0].to(latents.device, bundle.dtype)
-    reference_latents, windows_dtype = latents.to(bundle.dtype), windows.to(bundle.dtype)
+    reference_latents, windows_dtype = latents.to(bundle.dtype), context.to(bundle.dtype)
 
     window = heard.audio.samples[0]
-    found = {"audio": _difference(windows, reference.hear(window))}
+    found = {"audio": _difference(context, reference.hear(window))}
     first = timesteps(plan.steps, live.settings.shift)[:1].to(latents.device)
     found["step"] = _difference(
         generator.denoise(
-            x, reference_latents, plan.time[:1], generator.embed_audio(windows), plan.rotary
+            x, reference_latents, plan.time[:1], generator.embed_audio(context), plan.rotary
         ),
         reference.velocity(x, reference_latents, first, windows_dtype),
     )

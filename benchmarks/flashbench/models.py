@@ -22,7 +22,7 @@ _MINIATURE_WAN = WanVAEConfig(base_width=8, widths=(8, 8, 16, 16), residual_bloc
 
 
 @dataclass(frozen=True)
-class Sizes:
+class CheckpointConfigs:
     """The three networks' sizes."""
 
     generator: GeneratorConfig
@@ -30,7 +30,9 @@ class Sizes:
     audio_encoder: AudioEncoderConfig
 
 
-def sizes_of(variant: str, *, reduced: bool = False, layers: int | None = None) -> Sizes:
+def sizes_of(
+    variant: str, *, reduced: bool = False, layers: int | None = None
+) -> CheckpointConfigs:
     """The published sizes of a variant (DESIGN §1.2, §1.4).
 
     `reduced` is the miniature's instead; `layers` is another depth of the generator.
@@ -48,7 +50,7 @@ def sizes_of(variant: str, *, reduced: bool = False, layers: int | None = None) 
         )
     if layers is not None:
         generator = replace(generator, num_layers=layers)
-    return Sizes(generator, vae, lite.audio_encoder)
+    return CheckpointConfigs(generator, vae, lite.audio_encoder)
 
 
 def _fill(network: nn.Module, device: torch.device, dtype: torch.dtype, seed: int) -> None:
@@ -73,7 +75,9 @@ def _fill(network: nn.Module, device: torch.device, dtype: torch.dtype, seed: in
             setattr(module, name, buffer.to(device))
 
 
-def _build(variant: str, sizes: Sizes, device: torch.device, dtype: torch.dtype) -> Bundle:
+def _build(
+    variant: str, sizes: CheckpointConfigs, device: torch.device, dtype: torch.dtype
+) -> Bundle:
     """The networks, their weights on the meta device."""
     make_vae = WanVAE if isinstance(sizes.vae, WanVAEConfig) else LTXVAE
     backend = Backend(dtype=dtype, device=device)
@@ -86,13 +90,13 @@ def _build(variant: str, sizes: Sizes, device: torch.device, dtype: torch.dtype)
     )
 
 
-def abstract_bundle(variant: str, sizes: Sizes) -> Bundle:
+def abstract_bundle(variant: str, sizes: CheckpointConfigs) -> Bundle:
     """Networks without weights, to count their work by shapes alone."""
     return _build(variant, sizes, torch.device("meta"), torch.float32)
 
 
 def random_bundle(
-    variant: str, sizes: Sizes, device: torch.device, dtype: torch.dtype, seed: int = 0
+    variant: str, sizes: CheckpointConfigs, device: torch.device, dtype: torch.dtype, seed: int = 0
 ) -> Bundle:
     """Networks of random weights; the audio encoder's are float32 whatever the dtype."""
     bundle = _build(variant, sizes, device, dtype)

@@ -49,13 +49,13 @@ class StagedStream:
         generator, vae = self.bundle.generator, self.bundle.vae
         clock = Clock(self.device)
         with watch_waits(self.device) as waits:
-            windows, state = hear_chunk(
+            context, state = hear_chunk(
                 self.bundle.audio_encoder, self.geometry, samples, self.state
             )
             clock.lap("audio")
             noise, state = _noise(self.plan, state)
             clock.lap("noise")
-            audio = generator.embed_audio(windows)
+            audio = generator.embed_audio(context)
             clock.lap("conditioning")
             latents = sample_latents(
                 generator,
@@ -87,14 +87,14 @@ class StagedStream:
         """
         vae, skip = self.bundle.vae, self.geometry.motion_frames
         with stopwatch(self.device) as seconds:
-            windows, state = hear_chunk(
+            context, state = hear_chunk(
                 self.bundle.audio_encoder, self.geometry, samples, self.state
             )
             noise, state = _noise(self.plan, state)
             latents = sample_latents(
                 self.bundle.generator,
                 self.plan,
-                self.bundle.generator.embed_audio(windows),
+                self.bundle.generator.embed_audio(context),
                 state.portrait.latents,
                 state.motion,
                 noise,

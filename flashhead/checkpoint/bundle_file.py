@@ -14,16 +14,19 @@ from typing import Any
 
 from torch import Tensor
 
+from ..dtypes import FLOAT8, SAFETENSORS_NAMES
 from ..errors import CheckpointError
-from ..models.limits import Trained
+from ..geometry import LONGEST_SEAM_FADE
+from ..models.limits import THUMBNAIL_SIDE, CheckpointLimits
 from ..variants import VARIANTS
 from .components import audio_encoder_in, generator_in, vae_in
-from .float8 import FLOAT8, SCALE, dequantize
-from .weights import DTYPE_NAMES, Component, Weights
+from .float8 import SCALE, dequantize
+from .weights import Component, Weights
 
 FORMAT = "flashhead"
 VERSION = 1
-_FLOAT8 = DTYPE_NAMES[FLOAT8]
+_FLOAT8 = SAFETENSORS_NAMES[FLOAT8]
+_LIMITS = "trained"
 PARTS: dict[str, Callable[[Weights, Mapping[str, Any]], Component]] = {
     "generator": generator_in,
     "vae": vae_in,
@@ -37,17 +40,17 @@ class BundleHeader:
 
     dtype: the name that it was stored with, such as "bf16". configs: what config.json says of each
     part. sources: the file that each part was converted from, by its folder's name and its own.
-    trained: what a small checkpoint is limited to.
+    limits: what a small checkpoint is limited to.
     """
 
     variant: str
     dtype: str
     configs: Mapping[str, Mapping[str, Any]]
     sources: Mapping[str, str]
-    trained: Trained | None = None
+    limits: CheckpointLimits | None = None
 
     def to_metadata(self) -> dict[str, str]:
-        limits = {"trained": json.dumps(self.trained.to_metadata())} if self.trained else {}
+        limits = {_LIMITS: json.dumps(_limits_to_json(self.limits))} if self.limits else {}
         return {
             "format": "pt",
             "bundle": FORMAT,
@@ -81,10 +84,31 @@ class BundleHeader:
             metadata.get("dtype", "unknown"),
             {part: _object(metadata, f"{part}_config", where) for part in PARTS},
             _object(metadata, "sources", where),
-            Trained.from_metadata(_object(metadata, "trained", where), where)
-            if "trained" in metadata
-            else None,
+            read_limits(_object(metadata, _LIMITS, where), where) if _LIMITS in metadata else None,
         )
+
+
+def _limits_to_json(limits: CheckpointLimits) -> dict[str, Any]:
+    faces = [face.hex() for face in limits.faces]
+    return {"size": list(limits.size), "faces": faces, "seam_fade": limits.seam_fade}
+
+
+def read_limits(value: Mapping[str, Any], where: str) -> CheckpointLimits:
+    """A small checkpoint's limits from its bundle's metadata. Raises `CheckpointError`."""
+    try:
+        height, width = map(int, value["size"])
+        faces = tuple(bytes.fromhex(face) for face in value["faces"])
+        fade = int(value.get("seam_fade", 0))
+        whole = {len(face) for face in faces} == {3 * THUMBNAIL_SIDE**2}
+        if min(height, width) < 1 or not whole or fade not in range(LONGEST_SEAM_FADE + 1):
+            raise ValueError("out of range")
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{where}: the bundle's '{_LIMITS}' metadata cannot be read; expected a frame size, "
+            f"thumbnails of {THUMBNAIL_SIDE}x{THUMBNAIL_SIDE} pixels and a seam fade of 0 to "
+            f"{LONGEST_SEAM_FADE} frames. Convert it anew."
+        ) from error
+    return CheckpointLimits((height, width), faces, fade)
 
 
 def _object(metadata: Mapping[str, str], key: str, where: str) -> dict[str, Any]:

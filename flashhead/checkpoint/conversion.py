@@ -10,23 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..dtypes import FLOAT8, SAFETENSORS_NAMES, STORAGE_DTYPES
 from ..errors import CheckpointError, FlashHeadError
 from ..files import replacing
-from ..models.limits import Trained
+from ..models.limits import CheckpointLimits
 from .bundle_file import PARTS, BundleHeader
 from .configs import to_config
-from .float8 import FLOAT8, SCALE, is_matrix, quantize
+from .float8 import SCALE, is_matrix, quantize
 from .loading import Checkpoint, open_checkpoint
 from .safetensors_writer import Entry, OnBytes, lay_out, write_safetensors
-from .weights import DTYPE_NAMES, Component
-
-STORAGE = {
-    "fp32": torch.float32,
-    "bf16": torch.bfloat16,
-    "fp16": torch.float16,
-    "fp8_e4m3fn": FLOAT8,
-}
-"""What matrices can be stored as, by name."""
+from .weights import Component
 
 
 def convert(
@@ -38,7 +31,7 @@ def convert(
     vae: str | Path | None = None,
     audio_encoder: str | Path | None = None,
     overwrite: bool = False,
-    trained: Trained | None = None,
+    limits: CheckpointLimits | None = None,
     on_bytes: OnBytes | None = None,
 ) -> int:
     """Write a checkpoint as one safetensors file, which `load_bundle` takes in its place.
@@ -53,7 +46,7 @@ def convert(
         dtype: what the matrices are stored as: "fp32", "bf16", "fp16" or "fp8_e4m3fn". The last is
             for the transformer blocks (nine tenths of the generator); the rest is bf16.
         overwrite: replace a file that is there.
-        trained: what a small checkpoint is limited to; None keeps what the source says.
+        limits: what a small checkpoint is limited to; None keeps what the source says.
         on_bytes: called with (bytes done, bytes in all); may raise to stop.
 
     Returns:
@@ -64,17 +57,19 @@ def convert(
         FlashHeadError: a dtype that is unknown, a destination that cannot be written, or too little
             room for it.
     """
-    if dtype not in STORAGE:
-        raise FlashHeadError(f"Unknown dtype '{dtype}'; expected one of {', '.join(STORAGE)}.")
+    if dtype not in STORAGE_DTYPES:
+        raise FlashHeadError(
+            f"Unknown dtype '{dtype}'; expected one of {', '.join(STORAGE_DTYPES)}."
+        )
     destination = Path(destination)
     checkpoint = open_checkpoint(source, variant, vae=vae, audio_encoder=audio_encoder)
     parts = {name: getattr(checkpoint, name) for name in PARTS}
     _check_destination(destination, parts, overwrite)
-    plans = {name: _plan(name, part, STORAGE[dtype]) for name, part in parts.items()}
+    plans = {name: _plan(name, part, STORAGE_DTYPES[dtype]) for name, part in parts.items()}
     entries = {
         f"{name}.{key}": entry for name, plan in plans.items() for key, entry in plan.items()
     }
-    metadata = _header(checkpoint, dtype, parts, trained).to_metadata()
+    metadata = _header(checkpoint, dtype, parts, limits).to_metadata()
     size = lay_out(entries, metadata).file_size
     _check_room(destination, size)
 
@@ -112,14 +107,17 @@ def _check_room(path: Path, needed: int) -> None:
 
 
 def _header(
-    checkpoint: Checkpoint, dtype: str, parts: Mapping[str, Component], trained: Trained | None
+    checkpoint: Checkpoint,
+    dtype: str,
+    parts: Mapping[str, Component],
+    limits: CheckpointLimits | None,
 ) -> BundleHeader:
     return BundleHeader(
         checkpoint.variant,
         dtype,
         {name: to_config(part.config) for name, part in parts.items()},
         {name: "/".join(part.file.path.absolute().parts[-2:]) for name, part in parts.items()},
-        trained or checkpoint.trained,
+        limits or checkpoint.limits,
     )
 
 
@@ -170,6 +168,6 @@ def _check_range(tensor: Tensor, dtype: torch.dtype, key: str, where: str) -> No
     limit = torch.finfo(torch.float32 if dtype == FLOAT8 else dtype).max  # float8 is scaled
     if not largest <= limit:
         raise CheckpointError(
-            f"{where}: the key '{key}' holds values up to {largest}, which {DTYPE_NAMES[dtype]} "
-            "cannot; choose bf16 or fp32 (or download the file again, if that is damage)."
+            f"{where}: the key '{key}' holds values up to {largest}, which "
+            f"{SAFETENSORS_NAMES[dtype]} cannot; choose bf16 or fp32 (or download the file again, if that is damage)."
         )

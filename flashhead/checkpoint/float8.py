@@ -15,7 +15,8 @@ import math
 import torch
 from torch import Tensor
 
-FLOAT8 = torch.float8_e4m3fn
+from ..dtypes import FLOAT8
+
 SCALE = "_scale"
 """What a scale's key has after its matrix's."""
 

@@ -138,7 +138,7 @@ def _describe_whole(checkpoint: Checkpoint) -> Iterator[str]:
     yield _line(
         "", f"and about {_bytes(need)} for a chunk at {width}x{height} in bfloat16 (an estimate)"
     )
-    if checkpoint.trained:
+    if checkpoint.limits:
         yield _line("trained", f"at {width}x{height} alone, on drawn faces")
 
 

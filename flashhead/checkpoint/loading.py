@@ -14,7 +14,7 @@ from ..errors import CheckpointError
 from ..geometry import ChunkGeometry
 from ..models.backend import TORCH, Backend
 from ..models.bundle import Bundle, check_encoder, check_family
-from ..models.limits import Trained, native_size
+from ..models.limits import CheckpointLimits, native_size
 from ..models.wav2vec2 import AudioEncoder
 from ..pocket import place_of
 from ..variants import REPOSITORY
@@ -35,12 +35,12 @@ class Checkpoint:
     generator: Component
     vae: Component
     audio_encoder: Component
-    trained: Trained | None = None
+    limits: CheckpointLimits | None = None
 
     @property
     def native_size(self) -> tuple[int, int]:
         """(height, width) of the frames that it makes best."""
-        return native_size(self.trained)
+        return native_size(self.limits)
 
     @property
     def components(self) -> tuple[Component, ...]:
@@ -93,7 +93,7 @@ def _open_bundle(file: Weights, variant: str | None) -> Checkpoint:
         raise CheckpointError(
             f"{file.where} is a bundle of variant '{header.variant}', not '{variant}'."
         )
-    return Checkpoint(header.variant, **parts, trained=header.trained)
+    return Checkpoint(header.variant, **parts, limits=header.limits)
 
 
 def load_bundle(
@@ -135,7 +135,7 @@ def load_bundle(
         generator=checkpoint.generator.load(backend, device=device, dtype=dtype),
         vae=checkpoint.vae.load(backend, device=device, dtype=dtype),
         audio_encoder=load_audio_encoder(checkpoint.audio_encoder, backend, device=device),
-        trained=checkpoint.trained,
+        limits=checkpoint.limits,
     )
 
 

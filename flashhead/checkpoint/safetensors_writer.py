@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from .weights import DTYPE_NAMES
+from ..dtypes import SAFETENSORS_NAMES
 
 OnBytes = Callable[[int, int], None]
 """Called with (bytes written, bytes in all) of a file's tensors."""
@@ -52,7 +52,7 @@ def lay_out(entries: Mapping[str, Entry], metadata: Mapping[str, str], align: in
         entry, places[key] = entries[key], total
         total += entry.nbytes
         header[key] = {
-            "dtype": DTYPE_NAMES[entry.dtype],
+            "dtype": SAFETENSORS_NAMES[entry.dtype],
             "shape": entry.shape,
             "data_offsets": [places[key], total],
         }

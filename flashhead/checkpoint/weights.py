@@ -16,17 +16,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from ..dtypes import SAFETENSORS_NAMES
 from ..errors import CheckpointError
 from ..models.backend import TORCH, Backend, build
 
-DTYPE_NAMES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.bfloat16: "BF16",
-    torch.float16: "F16",
-    torch.float8_e4m3fn: "F8_E4M3",
-}
-DTYPES_BY_NAME = {name: dtype for dtype, name in DTYPE_NAMES.items()}
+_DTYPES = {name: dtype for dtype, name in SAFETENSORS_NAMES.items()}
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
 _READ_BETWEEN_MAPPINGS = 64 * 2**20
 
@@ -91,11 +85,11 @@ class WeightFile:
 
     def __getitem__(self, key: str) -> Tensor:
         entry, shape = self._entries[key], self.shapes[key]
-        dtype = DTYPES_BY_NAME.get(entry["dtype"])
+        dtype = _DTYPES.get(entry["dtype"])
         if dtype is None:
             raise CheckpointError(
                 f"{self.where}: the key '{key}' is stored as {entry['dtype']}; expected one of "
-                f"{', '.join(DTYPES_BY_NAME)}."
+                f"{', '.join(_DTYPES)}."
             )
         count = math.prod(shape)
         if count == 0:
@@ -139,7 +133,7 @@ class TorchFile:
         return self._tensors[key]
 
     def dtype(self, key: str) -> str:
-        return DTYPE_NAMES.get(self._tensors[key].dtype, str(self._tensors[key].dtype))
+        return SAFETENSORS_NAMES.get(self._tensors[key].dtype, str(self._tensors[key].dtype))
 
     def nbytes(self, key: str) -> int:
         return self._tensors[key].nbytes

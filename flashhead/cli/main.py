@@ -20,10 +20,11 @@ import av
 import torch
 from PIL import Image
 
-from ..checkpoint.conversion import STORAGE, convert
+from ..checkpoint.conversion import convert
 from ..checkpoint.info import describe
 from ..checkpoint.layout import GENERATOR_FOLDERS
 from ..checkpoint.loading import load_bundle, open_checkpoint
+from ..dtypes import STORAGE_DTYPES
 from ..errors import CheckpointError, FlashHeadError, PortraitError, PortraitWarning
 from ..geometry import FPS, frame_count
 from ..image.portrait import load_portrait, load_portraits
@@ -90,7 +91,12 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
     add("source", metavar="SRC", help="published folder, or another bundle")
     add("destination", type=Path, metavar="DST", help="the .safetensors file to write")
     add("--variant", choices=GENERATOR_FOLDERS, help="default: the only one in the source")
-    add("--dtype", choices=STORAGE, default="bf16", help="of the matrices; default: %(default)s")
+    add(
+        "--dtype",
+        choices=STORAGE_DTYPES,
+        default="bf16",
+        help="of the matrices; default: %(default)s",
+    )
     add("--force", action="store_true", help="replace a file that is there")
     _add_places(parser)
     add("--quiet", action="store_true", help="say nothing but errors")

@@ -42,7 +42,7 @@ class Backend:
     dtype: torch.dtype = torch.float32
     device: torch.device | None = None
 
-    def place(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    def to(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """An input, brought to the computing device and dtype (or to another dtype)."""
         return x.to(device=self.device or x.device, dtype=dtype or self.dtype)
 

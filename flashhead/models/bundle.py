@@ -11,7 +11,7 @@ from ..geometry import ChunkGeometry
 from ..variants import AUDIO_REPOSITORY
 from .config import AudioEncoderConfig, GeneratorConfig
 from .generator import Generator
-from .limits import Trained, native_size
+from .limits import CheckpointLimits, native_size
 from .vae import VAE
 from .wav2vec2 import AudioEncoder
 
@@ -24,12 +24,12 @@ class Bundle:
     generator: Generator
     vae: VAE
     audio_encoder: AudioEncoder
-    trained: Trained | None = None
+    limits: CheckpointLimits | None = None
 
     @property
     def native_size(self) -> tuple[int, int]:
         """(height, width) of the frames that it makes best."""
-        return native_size(self.trained)
+        return native_size(self.limits)
 
     @property
     def device(self) -> torch.device:

@@ -176,7 +176,7 @@ class Generator(nn.Module):
     def embed_timesteps(self, timesteps: Tensor) -> TimeCondition:
         """Modulations for timesteps (N,) in 0..1000."""
         dtype = self.backend.dtype
-        timesteps = self.backend.place(timesteps, torch.float32)
+        timesteps = self.backend.to(timesteps, torch.float32)
         # The weights were distilled with t rounded so.
         rounded = timesteps.to(dtype) if dtype == torch.bfloat16 else timesteps
         device = timesteps.device
@@ -192,7 +192,7 @@ class Generator(nn.Module):
 
     def embed_audio(self, audio: Tensor) -> AudioCondition:
         """Cross-attention keys and values for audio (B, frames, window, layers, channels)."""
-        context = self.audio_proj(self.backend.place(audio)).flatten(0, 1)
+        context = self.audio_proj(self.backend.to(audio)).flatten(0, 1)
         return AudioCondition(tuple(b.cross_attn.keys_values(context) for b in self.blocks))
 
     def rotary(self, latents: Tensor) -> Tensor:
@@ -214,8 +214,8 @@ class Generator(nn.Module):
 
         `options` are keyword arguments for the backend's attention.
         """
-        place = self.backend.place
-        x = self.patch_embedding(torch.cat([place(x), place(reference)], dim=1))
+        to = self.backend.to
+        x = self.patch_embedding(torch.cat([to(x), to(reference)], dim=1))
         _, _, t, h, w = x.shape
         x = rearrange(x, "b c t h w -> b (t h w) c")
         blocks = time.blocks.unsqueeze(3)

@@ -1,106 +1,77 @@
-"""What a small checkpoint was trained on, which forbids another size and other faces.
+"""What a small checkpoint was trained on, which rules out other sizes and other faces.
 
-A bundle's metadata may say it. The published checkpoints say nothing: they are 512x512 and take any
-portrait.
+The published checkpoints have no such limits: they are 512x512 and take any portrait.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..errors import CheckpointError
-from ..geometry import LONGEST_SEAM_FADE
 from ..variants import REPOSITORY
 
 PUBLISHED_SIZE = (512, 512)
-_SIDE = 12
+THUMBNAIL_SIDE = 12
 # Root mean square difference of thumbnails, in [0, 1]. Faces of the pocket checkpoint that move and
 # speak stay below 0.14 of their own picture; photographs are above 0.25 of all.
-_FOREIGN = 0.16
+_UNLIKE = 0.16
 
 
 def thumbnail(portrait: Tensor) -> bytes:
-    """What a portrait (3, H, W) in [-1, 1] is known by: 12x12 pixels of 8 bits, channels first."""
-    small = functional.adaptive_avg_pool2d(portrait.float().cpu(), _SIDE)
+    """A portrait (3, H, W) in [-1, 1] as 12x12 pixels of 8 bits, channels first: enough to tell
+    one face from another."""
+    small = functional.adaptive_avg_pool2d(portrait.float().cpu(), THUMBNAIL_SIDE)
     return small.add(1).mul(127.5).round().clamp(0, 255).byte().numpy().tobytes()
 
 
 @dataclass(frozen=True)
-class Trained:
-    """size: (height, width) in pixels, the only one that it can make well. faces: thumbnails.
-    seam_fade: frames that its seams are best faded over, 0 for none."""
+class CheckpointLimits:
+    """Of a checkpoint that is too small for any portrait.
+
+    size: (height, width) in pixels, the only one that it makes well. faces: thumbnails of those it
+    was trained on. seam_fade: frames that the jump between chunks is best faded over, 0 for none.
+    """
 
     size: tuple[int, int]
     faces: tuple[bytes, ...]
     seam_fade: int = 0
 
-    def to_metadata(self) -> dict[str, Any]:
-        return {
-            "size": list(self.size),
-            "faces": [face.hex() for face in self.faces],
-            "seam_fade": self.seam_fade,
-        }
-
-    @classmethod
-    def from_metadata(cls, value: Mapping[str, Any], where: str) -> Trained:
-        """Raises `CheckpointError`."""
-        try:
-            height, width = map(int, value["size"])
-            faces = tuple(bytes.fromhex(face) for face in value["faces"])
-            fade = int(value.get("seam_fade", 0))
-        except (KeyError, TypeError, ValueError) as error:
-            raise _unreadable(where) from error
-        whole = {len(face) for face in faces} == {3 * _SIDE**2}
-        if min(height, width) < 1 or not whole or fade not in range(LONGEST_SEAM_FADE + 1):
-            raise _unreadable(where)
-        return cls((height, width), faces, fade)
-
     def knows(self, portrait: Tensor) -> bool:
-        """Whether a portrait (3, H, W) in [-1, 1] is one of the faces, or close to one."""
-        seen = _values(thumbnail(portrait))
-        differences = (_values(b"".join(self.faces)).view(-1, len(seen)) - seen).square().mean(1)
-        return bool(differences.min() <= _FOREIGN**2)
+        """Whether a portrait (3, H, W) in [-1, 1] is close to one of the faces."""
+        own = _pixels(thumbnail(portrait))
+        differences = (_pixels(b"".join(self.faces)).view(-1, len(own)) - own).square().mean(1)
+        return bool(differences.min() <= _UNLIKE**2)
 
 
-def _values(face: bytes) -> Tensor:
+def _pixels(face: bytes) -> Tensor:
     return torch.frombuffer(bytearray(face), dtype=torch.uint8).float() / 255
 
 
-def _unreadable(where: str) -> CheckpointError:
-    return CheckpointError(
-        f"{where}: what the bundle says of its training is no size with thumbnails of faces "
-        "and a fade of its seams; convert it anew."
-    )
-
-
-def native_size(trained: Trained | None) -> tuple[int, int]:
+def native_size(limits: CheckpointLimits | None) -> tuple[int, int]:
     """(height, width) that a checkpoint makes best."""
-    return PUBLISHED_SIZE if trained is None else trained.size
+    return PUBLISHED_SIZE if limits is None else limits.size
 
 
-def native_fade(trained: Trained | None) -> int:
-    """Frames that a checkpoint's seams are faded over, unless something else is asked for."""
-    return 0 if trained is None else trained.seam_fade
+def native_fade(limits: CheckpointLimits | None) -> int:
+    """Frames over which a checkpoint's seams fade unless the user says otherwise."""
+    return 0 if limits is None else limits.seam_fade
 
 
-def portrait_warnings(trained: Trained | None, portrait: Tensor) -> list[str]:
-    """Why a checkpoint cannot animate a portrait (3, H, W) in [-1, 1], a sentence each."""
-    if trained is None:
+def portrait_warnings(limits: CheckpointLimits | None, portrait: Tensor) -> list[str]:
+    """Why a checkpoint cannot animate a portrait (3, H, W) in [-1, 1]; a sentence each."""
+    if limits is None:
         return []
     height, width = portrait.shape[1:]
-    if (height, width) != trained.size:
+    if (height, width) != limits.size:
         return [
-            f"This small checkpoint was trained at {trained.size[1]}x{trained.size[0]} alone, and "
+            f"This small checkpoint was trained at {limits.size[1]}x{limits.size[0]} alone, and "
             f"the portrait is {width}x{height}; use that size, or Lite ({REPOSITORY}) for larger "
             "ones."
         ]
-    if trained.knows(portrait):
+    if limits.knows(portrait):
         return []
     return [
         "This small checkpoint animates the drawn faces that come with it, and the portrait is "

@@ -266,7 +266,7 @@ class LTXVAE(nn.Module):
             Normalised latents (B, C, 1 + (T-1)/stride, H/stride, W/stride), float32.
         """
         check_video(video, self.stride)
-        patches = self.patches(self.backend.place(video))
+        patches = self.patches(self.backend.to(video))
         latents = self.encoder(patches)[:, : self.latent_channels].float()
         mean, std = self._statistics(latents)
         return (latents - mean) / std
@@ -276,6 +276,6 @@ class LTXVAE(nn.Module):
 
         The video is nominally in [-1, 1], not clamped, in the compute dtype.
         """
-        latents = self.backend.place(latents, torch.float32)
+        latents = self.backend.to(latents, torch.float32)
         mean, std = self._statistics(latents)
         return self.from_patches(self.decoder((latents * std + mean).to(self.backend.dtype)))

@@ -282,7 +282,7 @@ class WanVAE(nn.Module):
         return latents * std + mean
 
     def _enter(self, x: Tensor) -> Tensor:
-        return self.backend.place(x).contiguous(memory_format=torch.channels_last_3d)
+        return self.backend.to(x).contiguous(memory_format=torch.channels_last_3d)
 
     def encode(self, video: Tensor) -> Tensor:
         """Video to latents.
@@ -321,7 +321,7 @@ class WanVAE(nn.Module):
                 f"Latents of shape {tuple(latents.shape)} do not fit the VAE: expected "
                 f"(batch, {self.latent_channels}, frames, height, width)."
             )
-        latents = self.backend.place(latents, torch.float32)
+        latents = self.backend.to(latents, torch.float32)
         past: Past = {}
         for frame in self.denormalize(latents).split(1, dim=2):
             yield self.decoder(self.conv2(self._enter(frame)), past).clamp_(-1, 1)

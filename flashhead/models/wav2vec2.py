@@ -183,7 +183,7 @@ class AudioEncoder(nn.Module):
                 f"The audio has {samples} samples at 16 kHz; the encoder needs at least "
                 f"{max(SAMPLE_RATE // FPS, self.config.receptive_field)}."
             )
-        batch = self.backend.place(waveform.reshape(-1, samples))
+        batch = self.backend.to(waveform.reshape(-1, samples))
         variance, mean = torch.var_mean(batch, dim=1, keepdim=True, correction=0)
         features = self((batch - mean) * torch.rsqrt(variance + 1e-7), frames)
         return features if waveform.ndim == 2 else features[0]

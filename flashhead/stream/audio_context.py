@@ -1,4 +1,4 @@
-"""Audio context: the 8 s cache of stream mode, and the windows that a frame sees (DESIGN §1.3)."""
+"""Audio context: the 8 s cache of stream mode, and the context that a frame sees (DESIGN §1.3)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CACHE_SECONDS = 8.0
 HALF_WINDOW = 2
 
 
-def context_windows(features: Tensor, start: int, count: int) -> Tensor:
+def frame_context(features: Tensor, start: int, count: int) -> Tensor:
     """Each frame's features with two frames before and after, indices clamped to the clip.
 
     features (B, frames, layers, channels) -> (B, count, 5, layers, channels).
@@ -61,7 +61,7 @@ class AudioContextCache:
         kept = self.samples.shape[1]
         return replace(self, samples=torch.cat([self.samples, new], dim=1)[:, -kept:])
 
-    def windows(self, encoder: AudioEncoder, frames: int) -> Tensor:
+    def context(self, encoder: AudioEncoder, frames: int) -> Tensor:
         """Context of the last `frames` frames: (B, frames, 5, layers, channels).
 
         Raises:
@@ -74,4 +74,4 @@ class AudioContextCache:
                 f"chunk; give it at least that (the model was trained with {CACHE_SECONDS:g} s)."
             )
         features = encoder.encode(self.samples, total)
-        return context_windows(features, total - frames, frames)
+        return frame_context(features, total - frames, frames)

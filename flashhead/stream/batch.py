@@ -82,8 +82,8 @@ def _run(bundle, pictures, sources, seeds, settings, on_step) -> Iterator[list[C
                 on_step(index, done, steps)
 
         samples = torch.stack([next(speech[session]) for session in active])
-        windows, state = hear_chunk(bundle.audio_encoder, geometry, samples, state)
-        frames, state = render_chunk(bundle, plan, windows, state, settings, step)
+        context, state = hear_chunk(bundle.audio_encoder, geometry, samples, state)
+        frames, state = render_chunk(bundle, plan, context, state, settings, step)
         chunks: list[Chunk | None] = [None] * len(sources)
         for session, new in zip(active, frames[:, geometry.motion_frames :], strict=True):
             chunks[session] = Chunk(new, index, start).head(totals[session] - start)

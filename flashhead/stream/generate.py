@@ -15,7 +15,7 @@ from ..image.portrait import Portrait, load_portrait
 from ..media.audio_source import AudioSource, TensorAudio, speech_blocks
 from ..media.resample import speech_length
 from ..models.bundle import Bundle
-from .audio_context import CACHE_SECONDS, context_windows
+from .audio_context import CACHE_SECONDS, frame_context
 from .live import LiveStream, OnChunkStep
 from .loop import Chunk
 from .settings import Settings
@@ -139,6 +139,6 @@ def _once(live: LiveStream, source: AudioSource) -> Iterator[Tensor]:
         features = live.bundle.audio_encoder.encode(padded[None])
     start, skip = 0, 0
     while start + geometry.frames <= features.shape[1]:
-        windows = context_windows(features, start, geometry.frames)
-        yield live.render(windows)[skip:]
+        context = frame_context(features, start, geometry.frames)
+        yield live.render(context)[skip:]
         start, skip = start + geometry.new_frames, geometry.motion_frames

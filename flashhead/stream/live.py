@@ -68,10 +68,10 @@ class LiveStream:
 
     def advance(self, samples: Tensor) -> Tensor:
         """One chunk from exactly `geometry.new_samples` samples: its new frames (n, H, W, 3)."""
-        windows, state = hear_chunk(self.bundle.audio_encoder, self.geometry, samples, self.state)
-        return self.render(windows, state)[self.geometry.motion_frames :]
+        context, state = hear_chunk(self.bundle.audio_encoder, self.geometry, samples, self.state)
+        return self.render(context, state)[self.geometry.motion_frames :]
 
-    def render(self, windows: Tensor, state: StreamState | None = None) -> Tensor:
+    def render(self, context: Tensor, state: StreamState | None = None) -> Tensor:
         """One chunk from audio context (1, frames, 5, layers, channels): all its frames."""
         state = state or self.state
         index = state.index
@@ -80,7 +80,7 @@ class LiveStream:
             if self.on_step is not None:
                 self.on_step(index, done, steps)
 
-        frames, state = render_chunk(self.bundle, self._plan, windows, state, self.settings, step)
+        frames, state = render_chunk(self.bundle, self._plan, context, state, self.settings, step)
         self.state = state
         return frames[0]
 

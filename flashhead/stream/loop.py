@@ -63,16 +63,16 @@ def hear_chunk(
     state that has heard it.
     """
     state = replace(state, audio=state.audio.push(samples))
-    windows = state.audio.windows(encoder, geometry.frames)
+    context = state.audio.context(encoder, geometry.frames)
     on_stage("audio")
-    return windows, state
+    return context, state
 
 
 @torch.no_grad()
 def sample_chunk(
     generator: Generator,
     plan: SamplingPlan,
-    windows: Tensor,
+    context: Tensor,
     state: StreamState,
     on_step: OnStep | None = None,
     on_stage: OnStage = ignore_stage,
@@ -80,19 +80,19 @@ def sample_chunk(
 ) -> tuple[Tensor, StreamState]:
     """Latents (B, C, T, h, w) of the next chunk, and the state with its noise drawn.
 
-    `windows` are the audio context of the chunk's frames (B, frames, 5, layers, channels).
+    `context` are the audio context of the chunk's frames (B, frames, 5, layers, channels).
     `predict` stands before the generator, when given.
     """
-    reference = generator.backend.place(state.portrait.latents, torch.float32)
+    reference = generator.backend.to(state.portrait.latents, torch.float32)
     noise, rng = draw_noise(state.rng, plan.draws, tuple(reference.shape[1:]))
     if reference.device.type == "cuda":
         noise = noise.pin_memory()
     latents = sample_latents(
         predict or generator,
         plan,
-        generator.embed_audio(windows),
+        generator.embed_audio(context),
         reference,
-        generator.backend.place(state.motion, torch.float32),
+        generator.backend.to(state.motion, torch.float32),
         noise.to(reference.device, non_blocking=True),
         on_step,
     )
@@ -135,7 +135,7 @@ def condition_on(bundle: Bundle, portraits: Tensor) -> PortraitCondition:
     small checkpoint cannot animate."""
     condition = encode_portrait(bundle.vae, bundle.geometry, portraits)
     for portrait in portraits:
-        for text in portrait_warnings(bundle.trained, portrait):
+        for text in portrait_warnings(bundle.limits, portrait):
             warnings.warn(text, PortraitWarning, stacklevel=2)
     return condition
 
@@ -158,20 +158,20 @@ def plan_stream(
 def render_chunk(
     bundle: Bundle,
     plan: SamplingPlan,
-    windows: Tensor,
+    context: Tensor,
     state: StreamState,
     settings: Settings,
     on_step: OnStep | None = None,
 ) -> tuple[Tensor, StreamState]:
     """`sample_chunk`, then `decode_chunk`, and the check that the frames are finite."""
-    latents, state = sample_chunk(bundle.generator, plan, windows, state, on_step)
+    latents, state = sample_chunk(bundle.generator, plan, context, state, on_step)
     frames, state = decode_chunk(
         bundle.vae,
         bundle.geometry,
         latents,
         state,
         settings.color_match,
-        seam_fade=native_fade(bundle.trained) if settings.seam_fade is None else settings.seam_fade,
+        seam_fade=native_fade(bundle.limits) if settings.seam_fade is None else settings.seam_fade,
     )
     check_finite(frames, state, bundle.dtype)
     return frames, state

@@ -16,7 +16,7 @@ from ..geometry import SAMPLE_RATE, SAMPLES_PER_FRAME, ChunkGeometry, frame_coun
 from ..media.audio_source import AudioSource, speech_blocks
 from ..media.resample import speech_length
 from ..models.wav2vec2 import AudioEncoder
-from .audio_context import CACHE_SECONDS, context_windows
+from .audio_context import CACHE_SECONDS, frame_context
 from .generate import AUDIO_MODES, chunk_count, once_samples
 from .loop import OnStage, hear_chunk, ignore_stage
 from .settings import Settings
@@ -98,9 +98,9 @@ class Speech:
         samples = self.heard(geometry, chunk)
         if self.features is None:
             return hear_chunk(encoder, geometry, samples, state, on_stage)
-        windows = context_windows(self.features, chunk * geometry.new_frames, geometry.frames)
+        context = frame_context(self.features, chunk * geometry.new_frames, geometry.frames)
         on_stage("audio")
-        return windows, replace(state, audio=state.audio.push(samples))
+        return context, replace(state, audio=state.audio.push(samples))
 
     def check(self, geometry: ChunkGeometry, chunk: int = 0) -> None:
         """Raise `AudioError` unless a generator of such chunks can hear this chunk."""

@@ -1,4 +1,4 @@
-"""The audio cache of stream mode, and the windows that frames see."""
+"""The audio cache of stream mode, and the context that frames see."""
 
 from dataclasses import FrozenInstanceError
 
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flashhead import AudioError
-from flashhead.stream.audio_context import AudioContextCache, context_windows
+from flashhead.stream.audio_context import AudioContextCache, frame_context
 
 
 def noise(*shape, seed=0):
@@ -20,13 +20,13 @@ def noise(*shape, seed=0):
 @settings(deadline=None, max_examples=50)
 def test_windows_reach_two_frames_each_way_within_the_clip(total, start, count):
     features = torch.arange(float(total)).view(1, total, 1, 1)
-    windows = context_windows(features, start, count)
+    context = frame_context(features, start, count)
     expected = [
         [np.clip(frame + offset, 0, total - 1) for offset in (-2, -1, 0, 1, 2)]
         for frame in range(start, start + count)
     ]
-    assert windows.shape == (1, count, 5, 1, 1)
-    assert windows.flatten(1)[0].view(count, 5).tolist() == expected
+    assert context.shape == (1, count, 5, 1, 1)
+    assert context.flatten(1)[0].view(count, 5).tolist() == expected
 
 
 def test_it_starts_as_eight_seconds_of_silence():
@@ -58,22 +58,22 @@ def test_features_are_those_of_the_whole_window(bundle):
     encoder = bundle.audio_encoder
     cache = AudioContextCache.silent().push(noise(100_000))
     features = encoder.encode(cache.samples[0])
-    windows = cache.windows(encoder, 33)
-    assert windows.shape == (1, 33, 5, 3, 16)
+    context = cache.context(encoder, 33)
+    assert context.shape == (1, 33, 5, 3, 16)
     for n in range(33):
         for offset in range(5):
             frame = min(200 - 33 + n + offset - 2, 199)
-            torch.testing.assert_close(windows[0, n, offset], features[frame], rtol=0, atol=1e-5)
+            torch.testing.assert_close(context[0, n, offset], features[frame], rtol=0, atol=1e-5)
 
 
 def test_sessions_in_a_batch_hear_their_own_audio(bundle):
     clips = noise(2, 20_000)
-    both = AudioContextCache.silent(2).push(clips).windows(bundle.audio_encoder, 33)
+    both = AudioContextCache.silent(2).push(clips).context(bundle.audio_encoder, 33)
     for n in range(2):
-        alone = AudioContextCache.silent().push(clips[n]).windows(bundle.audio_encoder, 33)
+        alone = AudioContextCache.silent().push(clips[n]).context(bundle.audio_encoder, 33)
         torch.testing.assert_close(both[n : n + 1], alone, rtol=0, atol=1e-5)
 
 
 def test_a_cache_shorter_than_a_chunk_is_refused(bundle):
     with pytest.raises(AudioError, match=r"holds 1 s, less than the 1\.32 s"):
-        AudioContextCache.silent(seconds=1).windows(bundle.audio_encoder, 33)
+        AudioContextCache.silent(seconds=1).context(bundle.audio_encoder, 33)

@@ -19,11 +19,11 @@ from safetensors.torch import load_file, save_file
 
 import flashhead
 from flashhead import CheckpointError, FlashHeadError, convert, load_bundle
-from flashhead.checkpoint.conversion import STORAGE
 from flashhead.checkpoint.float8 import dequantize, quantize
 from flashhead.checkpoint.loading import open_checkpoint
 from flashhead.checkpoint.weights import WeightFile
 from flashhead.cli import main as cli
+from flashhead.dtypes import STORAGE_DTYPES
 from flashhead.testing import MINIATURE, published_shapes, write_checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -89,7 +89,7 @@ def refuse(call, *parts, error=CheckpointError):
 
 
 @pytest.mark.parametrize("variant", ["lite", "pro"])
-@pytest.mark.parametrize("dtype", STORAGE)
+@pytest.mark.parametrize("dtype", STORAGE_DTYPES)
 def test_weights_are_the_folders(variant, dtype, checkpoint, converted):
     """Every one, rounded once; norms, biases, modulations and the audio encoder not at all."""
     folder, one = load_bundle(checkpoint, variant), load_bundle(converted(variant, dtype))
@@ -97,7 +97,7 @@ def test_weights_are_the_folders(variant, dtype, checkpoint, converted):
     assert [getattr(one, part).config for part in PARTS] == [
         getattr(folder, part).config for part in PARTS
     ]
-    expected, rounded = state(folder), STORAGE[dtype]
+    expected, rounded = state(folder), STORAGE_DTYPES[dtype]
     for key, tensor in state(one).items():
         wanted = expected.pop(key)
         assert tensor.dtype == wanted.dtype and tensor.shape == wanted.shape

@@ -32,8 +32,8 @@ def test_matches_the_published_stream(name, bundles, portrait, golden, deviation
     slices = pad(data["waveform"], (0, -len(data["waveform"]) % samples)).split(samples)
     assert len(slices) * new == len(data["frames"])
     for index, samples in enumerate(slices):
-        windows, _ = hear_chunk(bundle.audio_encoder, live.geometry, samples, live.state)
-        assert deviation(windows, data[f"context_{index}"]) < 1e-3
+        context, _ = hear_chunk(bundle.audio_encoder, live.geometry, samples, live.state)
+        assert deviation(context, data[f"context_{index}"]) < 1e-3
         frames = live.advance(samples)
         expected = as_pixels(data["frames"][index * new :][:new])
         assert (frames - expected).abs().max() < 0.75 / 255

@@ -19,7 +19,7 @@ from flashhead.testing import (
     MINIATURE_PRO,
     PUBLISHED_LITE,
     PUBLISHED_PRO,
-    Sizes,
+    CheckpointConfigs,
     header_align,
     published_shapes,
     write_checkpoint,
@@ -90,7 +90,7 @@ def test_keys_are_the_published_ones(checkpoint, tmp_path):
     generator, vae, encoder = (
         json.loads((checkpoint / name).with_name("config.json").read_text()) for name in FILES
     )
-    sizes = Sizes(
+    sizes = CheckpointConfigs(
         read_generator_config(generator, shapes_in(checkpoint / FILES[0]), ""),
         read_ltx_config(vae, ""),
         read_audio_encoder_config(encoder, ""),

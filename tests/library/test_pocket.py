@@ -9,13 +9,12 @@ import torch
 
 import flashhead
 from flashhead import pocket
-from flashhead.checkpoint.bundle_file import BundleHeader
+from flashhead.checkpoint.bundle_file import BundleHeader, read_limits
 from flashhead.checkpoint.weights import open_weights
 from flashhead.cli import main as cli
 from flashhead.errors import CheckpointError, PortraitWarning
 from flashhead.examples import PHOTOGRAPH
 from flashhead.media.audio_source import FileAudio
-from flashhead.models.limits import Trained
 from flashhead.training.evaluation.signals import correlation
 
 HERE = Path(__file__).parents[1] / "fixtures" / "pocket"
@@ -92,9 +91,9 @@ def test_command_line(tmp_path, capsys):
 def test_limits_survive_conversion(bundle, tmp_path):
     copy = tmp_path / "copy.safetensors"
     flashhead.convert(pocket.NAME, copy, dtype="fp16")
-    assert flashhead.load_bundle(copy).trained == bundle.trained
+    assert flashhead.load_bundle(copy).limits == bundle.limits
     header = BundleHeader.from_metadata(open_weights(copy).metadata, "copy")
-    assert header.trained == bundle.trained
+    assert header.limits == bundle.limits
 
 
 @pytest.mark.parametrize(
@@ -112,5 +111,5 @@ def test_limits_survive_conversion(bundle, tmp_path):
     ],
 )
 def test_damaged_limits_are_refused(value):
-    with pytest.raises(CheckpointError, match="size with thumbnails"):
-        Trained.from_metadata(value, "file")
+    with pytest.raises(CheckpointError, match="thumbnails of 12x12"):
+        read_limits(value, "file")

@@ -38,7 +38,7 @@ def chunk(batch: int = 1, seed: int = 0, size: int = 2) -> ChunkBatch:
     return ChunkBatch(
         latents=normal(*shape),
         reference=normal(*shape),
-        windows=normal(batch, CHUNK_FRAMES, CONFIG.audio_window, 1, CONFIG.audio_width),
+        context=normal(batch, CHUNK_FRAMES, CONFIG.audio_window, 1, CONFIG.audio_width),
         face=torch.rand(batch, 1, *shape[2:], generator=draw),
         mouth=torch.rand(batch, CHUNK_FRAMES, 2, generator=draw),
     )
@@ -50,7 +50,7 @@ def gradients(module: torch.nn.Module) -> list[torch.Tensor]:
 
 
 class Calls:
-    """Records a generator's calls: (x, timestep, windows, reference), and whether with grad."""
+    """Records a generator's calls: (x, timestep, context, reference), and whether with grad."""
 
     def __init__(self, network: torch.nn.Module):
         self.inputs: list[tuple[torch.Tensor, ...]] = []

@@ -18,7 +18,7 @@ def adapted():
 
 def backward(network):
     batch = chunk()
-    out = network(batch.latents, torch.tensor([500.0]), batch.windows, batch.reference)
+    out = network(batch.latents, torch.tensor([500.0]), batch.context, batch.reference)
     out.square().sum().backward()
     return out.detach(), {n: p.grad for n, p in network.named_parameters() if p.grad is not None}
 
@@ -34,7 +34,7 @@ def test_recomputing_gives_the_same_gradients():
     torch.testing.assert_close(recomputed, gradients)
     assert set(network.state_dict()) == set(generator().state_dict())
     with torch.no_grad():
-        network(chunk().latents, torch.tensor([500.0]), chunk().windows, chunk().reference)
+        network(chunk().latents, torch.tensor([500.0]), chunk().context, chunk().reference)
     assert len(runs) == 3
 
 
@@ -54,4 +54,4 @@ def test_frozen_weights_really_leave():
     # What `embed_audio` reads outside the block, and what learns, stays.
     assert not block.cross_attn.k.base.weight.is_meta
     assert not block.self_attn.q.down.is_meta
-    assert network.embed_audio(chunk().windows).keys_values[0][0].isfinite().all()
+    assert network.embed_audio(chunk().context).keys_values[0][0].isfinite().all()

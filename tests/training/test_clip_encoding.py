@@ -62,9 +62,9 @@ def test_speech_before_the_clip_is_heard(bundle):
     parts = (bundle.vae, bundle.audio_encoder, bundle.geometry)
     made = encode(*parts, clip(context=context))
     cache = AudioContextCache.silent().push(torch.cat([context, clip().waveform]))
-    expected = cache.windows(bundle.audio_encoder, 33)[0]
-    torch.testing.assert_close(made.windows[0], expected, atol=1e-5, rtol=1e-4)
-    assert (encode(*parts, clip()).windows[0] - expected).abs().max() > 1e-4
+    expected = cache.context(bundle.audio_encoder, 33)[0]
+    torch.testing.assert_close(made.context[0], expected, atol=1e-5, rtol=1e-4)
+    assert (encode(*parts, clip()).context[0] - expected).abs().max() > 1e-4
     with pytest.raises(ValueError, match="whole number of frames"):
         encode(*parts, clip(context=context[:-1]))
 
@@ -100,8 +100,8 @@ def test_offsets_start_between_the_chunks(bundle, tmp_path):
     assert [path.name for path in paths] == ["000000-0.safetensors", "000000-1.safetensors"]
     second = EncodedClip.load(paths[1])
     cache = AudioContextCache.silent().push(longer.waveform)
-    expected = cache.windows(bundle.audio_encoder, 33)[0]
-    torch.testing.assert_close(second.windows[0], expected, atol=5e-3, rtol=5e-3)
+    expected = cache.context(bundle.audio_encoder, 33)[0]
+    torch.testing.assert_close(second.context[0], expected, atol=5e-3, rtol=5e-3)
     video = (longer.video[12:].movedim(3, 0).float() / 127.5 - 1)[None]
     made = bundle.vae.encode(video)[0]
     torch.testing.assert_close(second.latents[0].float(), made, atol=2e-2, rtol=1e-2)

@@ -76,7 +76,7 @@ def test_regression_by_hand():
 
 def test_guidance_by_hand():
     network, truth, sigma = generator(), chunk(), torch.tensor([0.5])
-    silent = replace(truth, windows=torch.zeros_like(truth.windows))
+    silent = replace(truth, context=torch.zeros_like(truth.context))
     heard, quiet = (guided_velocity(network, truth.latents, sigma, c, 1.0) for c in (truth, silent))
     assert (heard - quiet).abs().max() > 1e-3
     guided = guided_velocity(network, truth.latents, sigma, truth, 3.0)
@@ -112,7 +112,7 @@ def test_the_last_step_of_the_truncated_sampler_is_the_samplers_result():
     network, at = generator(), start()
     noise = torch.randn(5, *at.chunk.latents.shape, generator=rng())
     plan = plan_sampling(network, at.chunk.reference)
-    audio = network.embed_audio(at.chunk.windows)
+    audio = network.embed_audio(at.chunk.context)
     whole = sample_latents(network, plan, audio, at.chunk.reference, at.motion, noise)
     made = sample_truncated(network, at.chunk, at.motion, noise[:4], exit_step=3)
     torch.testing.assert_close(made, whole, atol=1e-5, rtol=1e-5)
@@ -143,7 +143,7 @@ def test_earlier_chunks_get_no_gradient_but_shape_the_last_one():
     student = generator()
     chunks = [chunk(seed=n) for n in range(3)]
     for c in chunks:
-        c.windows.requires_grad_(True)
+        c.context.requires_grad_(True)
     at = start_student(student, chunks, LATENTS, None, SETTINGS, rng(1))
     assert not at.motion.requires_grad
     assert not torch.equal(at.motion, at.oracle)
@@ -151,8 +151,8 @@ def test_earlier_chunks_get_no_gradient_but_shape_the_last_one():
     frozen_score = frozen(student)
     losses = student_losses(student, frozen_score, frozen_score, at, SETTINGS, rng(2))
     losses["loss"].backward()
-    assert chunks[2].windows.grad.any()
-    assert chunks[0].windows.grad is None and chunks[1].windows.grad is None
+    assert chunks[2].context.grad.any()
+    assert chunks[0].context.grad is None and chunks[1].context.grad is None
 
 
 def test_a_student_update_reaches_the_student_alone():
@@ -179,7 +179,7 @@ def test_the_real_score_sees_ground_truth_motion_unless_it_is_switched_off(oracl
     for x, *_ in seen.inputs:
         torch.testing.assert_close(x[:, :, :2], at.oracle if oracle else at.motion)
         assert not torch.equal(x[:, :, :2], at.motion if oracle else at.oracle)
-    assert [bool(windows.any()) for _, _, windows, _ in seen.inputs] == [True, False]
+    assert [bool(context.any()) for _, _, context, _ in seen.inputs] == [True, False]
     torch.testing.assert_close(beside.inputs[0][0][:, :, :2], at.motion)
     # Past the motion frames both see the same noisy latents of the student.
     torch.testing.assert_close(beside.inputs[0][0][:, :, 2:], seen.inputs[0][0][:, :, 2:])
@@ -203,11 +203,11 @@ def test_a_rollout_is_inferences_loop(bundle):
     portrait = encode_portrait(bundle.vae, geometry, torch.rand(3, 64, 64, generator=rng()) * 2 - 1)
     state = start_stream(portrait, 7)
     heard = torch.randn(2, 1, 33, 5, 1, network.config.audio_width, generator=rng())
-    history = [replace(chunk(), reference=portrait.latents, windows=w) for w in heard]
+    history = [replace(chunk(), reference=portrait.latents, context=w) for w in heard]
     plan = plan_sampling(network, portrait.latents)
     draws = torch.Generator().manual_seed(7)
     for c in history:
-        latents, state = sample_chunk(network, plan, c.windows, state)
+        latents, state = sample_chunk(network, plan, c.context, state)
         _, state = decode_chunk(bundle.vae, geometry, latents, state)
     path = MotionPath(geometry, bundle.vae)
     first = portrait.latents[:, :, :1]

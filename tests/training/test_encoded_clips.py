@@ -48,8 +48,8 @@ def test_the_cache_by_hand():
 def test_windows_are_those_of_a_stream(bundle, clip, encoded):
     """Push the clip's audio as a stream does; its chunk 1 ends where the second chunk here does."""
     cache = AudioContextCache.silent().push(clip["speech"])
-    expected = cache.windows(bundle.audio_encoder, 33)[0]
-    torch.testing.assert_close(encoded.windows[1], expected, atol=1e-5, rtol=1e-4)
+    expected = cache.context(bundle.audio_encoder, 33)[0]
+    torch.testing.assert_close(encoded.context[1], expected, atol=1e-5, rtol=1e-4)
 
 
 def test_without_a_cache_a_chunk_hears_itself_alone(bundle, clip, encoded):
@@ -57,9 +57,9 @@ def test_without_a_cache_a_chunk_hears_itself_alone(bundle, clip, encoded):
         bundle.vae, bundle.audio_encoder, bundle.geometry, cache_seconds=33 / 25, **clip
     )
     own = clip["speech"][24 * SAMPLES_PER_FRAME :][None]
-    expected = AudioContextCache(own).windows(bundle.audio_encoder, 33)[0]
-    torch.testing.assert_close(alone.windows[1], expected, atol=1e-5, rtol=1e-4)
-    assert (alone.windows[1] - encoded.windows[1]).abs().max() > 1e-3
+    expected = AudioContextCache(own).context(bundle.audio_encoder, 33)[0]
+    torch.testing.assert_close(alone.context[1], expected, atol=1e-5, rtol=1e-4)
+    assert (alone.context[1] - encoded.context[1]).abs().max() > 1e-3
 
 
 def test_motion_latents_are_the_start_of_the_next_chunks(bundle, clip, encoded):
@@ -75,7 +75,7 @@ def test_motion_latents_are_the_start_of_the_next_chunks(bundle, clip, encoded):
 def test_chunks_are_gathered_by_number(clip, encoded):
     batch = gather_chunks([encoded, encoded], [1, 0])
     torch.testing.assert_close(batch.latents[0], encoded.latents[1])
-    torch.testing.assert_close(batch.windows[1], encoded.windows[0])
+    torch.testing.assert_close(batch.context[1], encoded.context[0])
     torch.testing.assert_close(batch.mouth[0], clip["mouth"][24:57])
     assert batch.face.shape == (2, 1, 5, 2, 2)
     torch.testing.assert_close(batch.face[0, 0, 0, 0, 0], clip["face"][24, :32, :32].mean())

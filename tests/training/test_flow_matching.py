@@ -87,7 +87,7 @@ def test_motion_frames_go_in_clean_and_the_timestep_is_a_thousand_sigmas():
         heard=torch.tensor([True, False]),
     )
     prediction = predict_flow(network, batch, draws)
-    x, timestep, windows, reference = calls.inputs[0]
+    x, timestep, context, reference = calls.inputs[0]
     torch.testing.assert_close(timestep, torch.tensor([250.0, 1000.0]))
     torch.testing.assert_close(x[0, :, :1], batch.latents[0, :, :1])
     torch.testing.assert_close(
@@ -95,8 +95,8 @@ def test_motion_frames_go_in_clean_and_the_timestep_is_a_thousand_sigmas():
     )
     torch.testing.assert_close(x[1, :, :2], batch.latents[1, :, :2])
     torch.testing.assert_close(x[1, :, 2:], draws.noise[1, :, 2:])
-    torch.testing.assert_close(windows[0], batch.windows[0])
-    assert not windows[1].any()
+    torch.testing.assert_close(context[0], batch.context[0])
+    assert not context[1].any()
     torch.testing.assert_close(reference, batch.reference)
     assert not prediction.error[0, :, :1].any() and prediction.error[0, :, 1:].all()
     torch.testing.assert_close(prediction.clean[1, :, :2], batch.latents[1, :, :2])

@@ -29,7 +29,7 @@ def wrapped(seed: int = 0, **options):
 def velocity(network):
     batch = chunk()
     with torch.no_grad():
-        return network(batch.latents, torch.tensor([500.0]), batch.windows, batch.reference)
+        return network(batch.latents, torch.tensor([500.0]), batch.context, batch.reference)
 
 
 def test_it_starts_as_no_change():
@@ -54,7 +54,7 @@ def test_the_strength_is_alpha_over_rank():
 
 def test_only_the_low_rank_matrices_learn():
     network, batch = wrapped(), chunk()
-    network(batch.latents, torch.tensor([500.0]), batch.windows, batch.reference).sum().backward()
+    network(batch.latents, torch.tensor([500.0]), batch.context, batch.reference).sum().backward()
     learning = {name for name, p in network.named_parameters() if p.grad is not None}
     assert learning == {n for n in dict(network.named_parameters()) if n.endswith((".up", ".down"))}
     assert len(gradients(network)) == len(learning)

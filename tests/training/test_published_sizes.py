@@ -45,7 +45,7 @@ def on_meta(config) -> tuple[Generator, ChunkBatch]:
     batch = ChunkBatch(
         latents=empty(*shape),
         reference=empty(*shape),
-        windows=empty(1, CHUNK_FRAMES, config.audio_window, layers, channels),
+        context=empty(1, CHUNK_FRAMES, config.audio_window, layers, channels),
         face=empty(1, 1, *shape[2:]),
         mouth=empty(1, CHUNK_FRAMES, 2),
     )

@@ -172,7 +172,7 @@ def test_runs_are_consecutive_chunks(library):
                     next(
                         n
                         for n in range(3)
-                        if torch.equal(chunk.windows[sample], library.clips[0].windows[n])
+                        if torch.equal(chunk.context[sample], library.clips[0].context[n])
                     )
                     for chunk in chunks
                 ]

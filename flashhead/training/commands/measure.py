@@ -1,4 +1,4 @@
-"""`python -m flashhead.training measure --clips C --checkpoint R --output O`: pictures and figures."""
+"""`python -m flashhead.training measure`: what a checkpoint makes of clips, in pictures and figures."""
 
 from __future__ import annotations
 

@@ -9,9 +9,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...checkpoint.conversion import STORAGE, convert
+from ...checkpoint.conversion import convert
+from ...dtypes import STORAGE_DTYPES
 from ...image.portrait import load_portraits, prepare_portrait
-from ...models.limits import Trained, thumbnail
+from ...models.limits import CheckpointLimits, thumbnail
 from .stage_options import run_main
 
 
@@ -25,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True, help="the .safetensors file")
     parser.add_argument("--size", type=int, default=96, help="side of the clips in pixels")
     parser.add_argument("--seam-fade", type=int, default=6, help="frames; see Settings")
-    parser.add_argument("--dtype", choices=STORAGE, default="fp16")
+    parser.add_argument("--dtype", choices=STORAGE_DTYPES, default="fp16")
     arguments = parser.parse_args(argv)
     size = (arguments.size, arguments.size)
     faces = tuple(
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         arguments.output,
         dtype=arguments.dtype,
         overwrite=True,
-        trained=Trained(size, faces, arguments.seam_fade),
+        limits=CheckpointLimits(size, faces, arguments.seam_fade),
     )
     print(f"{arguments.output}: {written / 1e6:.2f} MB, {len(faces)} faces")
 

@@ -13,14 +13,14 @@ class ChunkBatch:
     """Ground truth of B chunks, float32.
 
     latents: (B, C, T, h, w) of the chunk's frames. reference: (B, C, T, h, w) of the portrait.
-    windows: (B, frames, 5, layers, channels), heard through the audio cache. face: (B, 1, T, h, w)
+    context: (B, frames, 5, layers, channels), heard through the audio cache. face: (B, 1, T, h, w)
     in [0, 1], how much of each latent lies in the face region. mouth: (B, frames, 2), openness
     and width in [0, 1].
     """
 
     latents: Tensor
     reference: Tensor
-    windows: Tensor
+    context: Tensor
     face: Tensor
     mouth: Tensor
 

@@ -18,7 +18,7 @@ from ...geometry import CHUNK_FRAMES, FPS, SAMPLES_PER_FRAME, ChunkGeometry
 from ...image.color import ColorTarget, color_target
 from ...models.vae import VAE
 from ...models.wav2vec2 import AudioEncoder
-from ...stream.audio_context import CACHE_SECONDS, HALF_WINDOW, context_windows
+from ...stream.audio_context import CACHE_SECONDS, HALF_WINDOW, frame_context
 from .chunk_batch import ChunkBatch
 from .latent_regions import pool_region
 
@@ -59,9 +59,9 @@ class EncodedClip:
         return self.latents.shape[0]
 
     @property
-    def windows(self) -> Tensor:
+    def context(self) -> Tensor:
         """(n, 33, 5, layers, channels)."""
-        return context_windows(self.features.float(), HALF_WINDOW, CHUNK_FRAMES)
+        return frame_context(self.features.float(), HALF_WINDOW, CHUNK_FRAMES)
 
     def save(self, path: Path) -> None:
         """Write to a safetensors file, in the tensors' dtypes."""
@@ -139,7 +139,7 @@ def encode_clip(
     )
     total = heard.shape[1] // SAMPLES_PER_FRAME
     features = encoder.encode(heard, total)
-    # Frames before the cache are its first one again, as `context_windows` clamps them.
+    # Frames before the cache are its first one again, as `frame_context` clamps them.
     tail = torch.arange(total - geometry.frames - HALF_WINDOW, total).clamp_min(0)
     return EncodedClip(
         latents=torch.cat(latents),
@@ -162,7 +162,7 @@ def gather_chunks(clips: Sequence[EncodedClip], indices: Sequence[int]) -> Chunk
     return ChunkBatch(
         latents=stack("latents"),
         reference=torch.stack([clip.reference for clip in clips]).float(),
-        windows=context_windows(stack("features"), HALF_WINDOW, CHUNK_FRAMES),
+        context=frame_context(stack("features"), HALF_WINDOW, CHUNK_FRAMES),
         face=stack("face").unsqueeze(1),
         mouth=stack("mouth"),
     )

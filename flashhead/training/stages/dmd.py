@@ -51,10 +51,10 @@ def guided_velocity(
     generator: Generator, x: Tensor, sigma: Tensor, chunk: ChunkBatch, guidance: float
 ) -> Tensor:
     """v_silent + guidance * (v_audio - v_silent), silent being zero context (DESIGN §1.5)."""
-    heard = run_generator(generator, x, sigma, chunk.windows, chunk.reference)
+    heard = run_generator(generator, x, sigma, chunk.context, chunk.reference)
     if guidance == 1:
         return heard
-    silence = torch.zeros_like(chunk.windows)
+    silence = torch.zeros_like(chunk.context)
     silent = run_generator(generator, x, sigma, silence, chunk.reference)
     return torch.lerp(silent, heard, guidance)
 
@@ -91,7 +91,7 @@ def score_gradient(
     velocity = guided_velocity(real, noisy, draws.sigma, chunk, guidance)
     real_clean = predict_clean(noisy, velocity, draws.sigma)
     noisy = noise_with_motion(student, motion, draws)
-    velocity = run_generator(fake, noisy, draws.sigma, chunk.windows, chunk.reference)
+    velocity = run_generator(fake, noisy, draws.sigma, chunk.context, chunk.reference)
     fake_clean = predict_clean(noisy, velocity, draws.sigma)
     return dmd_gradient(student, real_clean, fake_clean, new)
 
@@ -118,6 +118,6 @@ def fake_score_loss(
     """Flow matching of the fake score on the student's latents, which get no gradient."""
     student = student.detach()
     noisy = noise_with_motion(student, motion, draws)
-    velocity = run_generator(fake, noisy, draws.sigma, chunk.windows, chunk.reference)
+    velocity = run_generator(fake, noisy, draws.sigma, chunk.context, chunk.reference)
     target = draws.noise.to(student) - student
     return weighted_mean((velocity - target).square(), new)

@@ -123,10 +123,10 @@ class FlowPrediction:
 
 
 def run_generator(
-    generator: Generator, x: Tensor, sigma: Tensor, windows: Tensor, reference: Tensor
+    generator: Generator, x: Tensor, sigma: Tensor, context: Tensor, reference: Tensor
 ) -> Tensor:
     """Velocity at sigma (B,), in float32."""
-    return generator(x, sigma.to(x.device) * TRAIN_TIMESTEPS, windows, reference).float()
+    return generator(x, sigma.to(x.device) * TRAIN_TIMESTEPS, context, reference).float()
 
 
 def predict_flow(generator: Generator, batch: ChunkBatch, draws: FlowDraws) -> FlowPrediction:
@@ -135,6 +135,6 @@ def predict_flow(generator: Generator, batch: ChunkBatch, draws: FlowDraws) -> F
     noise = draws.noise.to(clean)
     new = new_frames(draws.motion, clean)
     x = write_motion(add_noise(clean, noise, draws.sigma), clean, new)
-    windows = batch.windows * expand(draws.heard, batch.windows)
-    velocity = run_generator(generator, x, draws.sigma, windows, batch.reference)
+    context = batch.context * expand(draws.heard, batch.context)
+    velocity = run_generator(generator, x, draws.sigma, context, batch.reference)
     return FlowPrediction(velocity, noise - clean, x, draws.sigma, new)

@@ -73,7 +73,7 @@ def roll_out(
 ) -> Tensor:
     """Motion latents after the chunks of `history`, sampled one from another; no gradients.
 
-    Of `history` only reference and windows are used; none of it returns `motion` unchanged.
+    Of `history` only reference and context are used; none of it returns `motion` unchanged.
     """
     if not history:
         return motion
@@ -82,7 +82,7 @@ def roll_out(
     for chunk in history:
         noise = torch.randn(plan.draws, *reference.shape, generator=rng).to(reference)
         latents = sample_latents(
-            generator, plan, generator.embed_audio(chunk.windows), reference, motion, noise
+            generator, plan, generator.embed_audio(chunk.context), reference, motion, noise
         )
         motion = path.follow(latents, colors)
     return motion
@@ -101,7 +101,7 @@ def sample_truncated(
     """A chunk's clean latents as predicted at step `exit_step` of the sampler.
 
     Args:
-        chunk: gives reference and windows.
+        chunk: gives reference and context.
         motion: latents (B, C, m, h, w) written over the first m frames.
         noise: (exit_step + 1, B, C, T, h, w): the start, then the renewals.
         exit_step: 0 to steps - 1. Gradients flow through this step; none through those before.
@@ -126,4 +126,4 @@ def _overwrite(x: Tensor, motion: Tensor) -> Tensor:
 
 def _predict(generator: Generator, chunk: ChunkBatch, x: Tensor, sigma: float) -> Tensor:
     sigmas = torch.full((x.shape[0],), sigma)
-    return x - sigma * run_generator(generator, x, sigmas, chunk.windows, chunk.reference)
+    return x - sigma * run_generator(generator, x, sigmas, chunk.context, chunk.reference)

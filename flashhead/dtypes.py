@@ -1,0 +1,25 @@
+"""Names of dtypes: what users choose by, and what safetensors headers say."""
+
+from __future__ import annotations
+
+import torch
+
+COMPUTE_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""What networks can compute in."""
+
+FLOAT8 = torch.float8_e4m3fn
+STORAGE_DTYPES = {**COMPUTE_DTYPES, "fp8_e4m3fn": FLOAT8}
+"""What matrices can be stored as."""
+
+SAFETENSORS_NAMES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    FLOAT8: "F8_E4M3",
+}
+
+
+def torch_name(dtype: torch.dtype) -> str:
+    """ "float32" for torch.float32, and so on."""
+    return str(dtype).removeprefix("torch.")
