@@ -1,4 +1,4 @@
-"""`python -m flashhead.training measure`: what a checkpoint makes of clips, in pictures and figures."""
+"""`python -m flashhead.training measure`: what a checkpoint makes of clips."""
 
 from __future__ import annotations
 
