@@ -169,5 +169,6 @@ def _check_range(tensor: Tensor, dtype: torch.dtype, key: str, where: str) -> No
     if not largest <= limit:
         raise CheckpointError(
             f"{where}: the key '{key}' holds values up to {largest}, which "
-            f"{SAFETENSORS_NAMES[dtype]} cannot; choose bf16 or fp32 (or download the file again, if that is damage)."
+            f"{SAFETENSORS_NAMES[dtype]} cannot; choose bf16 or fp32 (or download "
+            "the file again, if that is damage)."
         )
