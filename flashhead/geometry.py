@@ -55,10 +55,7 @@ class ChunkGeometry:
 
     @property
     def size_multiples(self) -> tuple[int, int]:
-        return (
-            self.vae_stride[1] * self.patch_size[1],
-            self.vae_stride[2] * self.patch_size[2],
-        )
+        return (self.vae_stride[1] * self.patch_size[1], self.vae_stride[2] * self.patch_size[2])
 
     def check_size(self, size: tuple[int, int]) -> None:
         """Raise `SizeError` unless (height, width) is legal; it names the nearest legal sizes."""

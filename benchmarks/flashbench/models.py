@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from flashhead import Bundle
-from flashhead.checkpoint.wan_file import channels_last
+from flashhead.checkpoint.components import channels_last
 from flashhead.models.backend import Backend, build
 from flashhead.models.config import AudioEncoderConfig, GeneratorConfig, LTXVAEConfig, WanVAEConfig
 from flashhead.models.generator import Generator

@@ -8,7 +8,7 @@ metadata hold what the config.json files say, so nothing lies beside the file.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,19 +19,13 @@ from ..errors import CheckpointError
 from ..geometry import LONGEST_SEAM_FADE
 from ..models.limits import THUMBNAIL_SIDE, CheckpointLimits
 from ..variants import VARIANTS
-from .components import audio_encoder_in, generator_in, vae_in
+from .components import FORMAT, PARTS
 from .float8 import SCALE, dequantize
 from .weights import Component, Weights
 
-FORMAT = "flashhead"
 VERSION = 1
 _FLOAT8 = SAFETENSORS_NAMES[FLOAT8]
 _LIMITS = "trained"
-PARTS: dict[str, Callable[[Weights, Mapping[str, Any]], Component]] = {
-    "generator": generator_in,
-    "vae": vae_in,
-    "audio_encoder": audio_encoder_in,
-}
 
 
 @dataclass(frozen=True)
@@ -125,30 +119,22 @@ def _object(metadata: Mapping[str, str], key: str, where: str) -> dict[str, Any]
     return value
 
 
-def is_bundle(file: Weights) -> bool:
-    """Whether a file says that it is a bundle, of any version."""
-    return file.metadata.get("bundle") == FORMAT
-
-
-class BundlePart:
+class BundlePart(Weights):
     """One component's tensors in a bundle, by their keys without the prefix."""
 
     def __init__(self, file: Weights, name: str):
-        self._file = file
-        self._prefix = f"{name}."
-        self.path = file.path
-        self.where = f"{file.where}, {name}"
-        self.metadata: Mapping[str, str] = {}
-        self.shapes: dict[str, tuple[int, ...]] = {
-            key.removeprefix(self._prefix): shape
-            for key, shape in file.shapes.items()
+        self._file, self._prefix = file, f"{name}."
+        entries = {
+            key.removeprefix(self._prefix): entry
+            for key, entry in file.entries.items()
             if key.startswith(self._prefix)
         }
-        for key, shape in self.shapes.items():
-            if self.dtype(key) == _FLOAT8 and self.shapes.get(key + SCALE) != shape[:1]:
+        super().__init__(file.path, entries, {}, f"{file.where}, {name}")
+        for key, entry in entries.items():
+            if entry.dtype == _FLOAT8 and self.shapes.get(key + SCALE) != entry.shape[:1]:
                 raise CheckpointError(
-                    f"{self.where}: the float8 key '{key}' of shape {shape} has no scales of shape "
-                    f"{shape[:1]}; convert the bundle anew."
+                    f"{self.where}: the float8 key '{key}' of shape {entry.shape} has no scales of "
+                    f"shape {entry.shape[:1]}; convert the bundle anew."
                 )
 
     def __getitem__(self, key: str) -> Tensor:
@@ -156,22 +142,17 @@ class BundlePart:
         scale = key + SCALE
         return dequantize(stored, self[scale]) if scale in self.shapes else stored
 
-    def dtype(self, key: str) -> str:
-        return self._file.dtype(self._prefix + key)
-
-    def nbytes(self, key: str) -> int:
-        return self._file.nbytes(self._prefix + key)
-
     def release(self) -> None:
         self._file.release()
 
 
-def open_bundle(file: Weights) -> tuple[BundleHeader, dict[str, Component]]:
+def open_bundle(file: Weights) -> tuple[BundleHeader, dict[str, Component[Any]]]:
     """A bundle's header, and its components by the names of `PARTS`; no weight is read.
 
     Raises `CheckpointError`.
     """
     header = BundleHeader.from_metadata(file.metadata, file.where)
     return header, {
-        name: make(BundlePart(file, name), header.configs[name]) for name, make in PARTS.items()
+        name: open_part(BundlePart(file, name), header.configs[name])
+        for name, open_part in PARTS.items()
     }

@@ -1,8 +1,8 @@
-"""Opening a checkpoint's components, in files of their own or as parts of one."""
+"""What a weight file holds, and opening it as a component: alone, or as a part of a bundle."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,30 +12,64 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 from ..models.generator import Generator
+from ..models.ltx_vae import LTXVAE
+from ..models.wan_vae import WanVAE
 from ..models.wav2vec2 import AudioEncoder
-from .configs import read_audio_encoder_config, read_generator_config
+from .configs import read_audio_encoder_config, read_generator_config, read_wan_config
 from .layout import AUDIO_WEIGHTS, CONFIG, VAE_FILES, WEIGHTS, check_audio_folder
 from .ltx_file import is_ltx, open_ltx_vae
-from .wan_file import is_wan, open_wan_vae
 from .weights import Component, WeightFile, Weights, open_weights, read_config
 
+FORMAT = "flashhead"
+BUNDLE = "bundle"
+ROLES = {
+    "generator": "a generator",
+    "vae": "a VAE",
+    "audio_encoder": "an audio encoder",
+    BUNDLE: "a one-file bundle",
+}
+"""What a weight file can be, in words."""
 
-def open_generator(path: Path) -> Component:
-    """The generator of a Model_* folder (or of its weight file)."""
-    file = WeightFile(path / WEIGHTS if path.is_dir() else path)
-    return generator_in(file, read_config(file.path.parent / CONFIG))
+Config = Mapping[str, Any] | None
+VAEComponent = Component[LTXVAE | WanVAE]
 
 
-def generator_in(file: Weights, config: Mapping[str, Any]) -> Component:
-    """The generator whose tensors a file holds; `config` is what config.json says."""
-    sizes = read_generator_config(config, file.shapes, file.where)
-    return Component(
-        partial(Generator, sizes), sizes, file, file.shapes, file.__getitem__
-    ).checked()
+def role_of(file: Weights) -> str:
+    """What a weight file is, told by its header: one of `ROLES`.
+
+    Raises `CheckpointError` for a file that is none of them.
+    """
+    keys = file.shapes.keys()
+    if file.metadata.get("bundle") == FORMAT:
+        return BUNDLE
+    if "audio_proj.proj1.weight" in keys:
+        return "generator"
+    if {key.partition(".")[0] for key in keys} == set(PARTS):
+        raise CheckpointError(
+            f"{file.where} was a one-file bundle, but its metadata, which holds the configs, is "
+            "gone; convert the published folder anew."
+        )
+    if is_ltx(keys) or is_wan(keys):
+        return "vae"
+    if any(key.startswith(("wav2vec2.", "feature_extractor.conv_layers.")) for key in keys):
+        return "audio_encoder"
+    example = f" named like '{next(iter(keys))}'" if keys else ""
+    raise CheckpointError(
+        f"{file.where} holds {len(keys)} tensors{example}; expected a FlashHead bundle, a "
+        "generator, its VAE (LTX 0.9.0 or Wan 2.1) or wav2vec2."
+    )
 
 
-def open_vae(path: Path) -> Component:
-    """A VAE of either family, told by its keys: a weight file, or the folder that holds it."""
+def open_generator(path: Path) -> Component[Generator]:
+    """The generator of a Model_* folder (or of its weight file). Raises `CheckpointError`."""
+    return generator_in(WeightFile(path / WEIGHTS if path.is_dir() else path))
+
+
+def open_vae(path: Path) -> VAEComponent:
+    """A VAE of either family, told by its keys: a weight file, or the folder that holds it.
+
+    Raises `CheckpointError`.
+    """
     if path.is_dir():
         names = [name for files in VAE_FILES.values() for name in files]
         present = [path / name for name in names if (path / name).is_file()]
@@ -45,16 +79,50 @@ def open_vae(path: Path) -> Component:
     return vae_in(open_weights(path))
 
 
-def vae_in(file: Weights, config: Mapping[str, Any] | None = None) -> Component:
-    """The VAE whose tensors a file holds; LTX's `config` None means that it lies beside."""
+def open_audio_encoder(path: Path) -> Component[AudioEncoder]:
+    """wav2vec2-base from Hugging Face's folder (or its weight file). Raises `CheckpointError`."""
+    if path.is_dir():
+        check_audio_folder(path)
+        path = path / AUDIO_WEIGHTS
+    return audio_encoder_in(WeightFile(path))
+
+
+# Each of the following takes the contents of config.json; None reads the one beside the file.
+
+
+def generator_in(file: Weights, config: Config = None) -> Component[Generator]:
+    """The generator whose tensors a file holds. Raises `CheckpointError`."""
+    sizes = read_generator_config(_or_beside(config, file), file.shapes, file.where)
+    return Component(partial(Generator, sizes), sizes, file, file.shapes, file.__getitem__)
+
+
+def vae_in(file: Weights, config: Config = None) -> VAEComponent:
+    """The VAE whose tensors a file holds. Raises `CheckpointError`.
+
+    A Wan VAE has no config: its sizes are read off the weights' shapes.
+    """
     if is_wan(file.shapes):
-        return open_wan_vae(file)
+        sizes = read_wan_config(file.shapes, file.where)
+        return Component(
+            partial(WanVAE, sizes), sizes, file, file.shapes, lambda key: channels_last(file[key])
+        )
     if is_ltx(file.shapes):
         return open_ltx_vae(file, config)
     raise CheckpointError(
         f"{file.where} is neither the Wan 2.1 VAE nor the LTX 0.9.0 VAE: its "
         f"{len(file.shapes)} tensors are named like '{next(iter(file.shapes), '')}'."
     )
+
+
+def is_wan(keys: Iterable[str]) -> bool:
+    """Whether keys are the Wan VAE's: those of Wan-AI's .pth, which are our network's too."""
+    return any(key.startswith(("encoder.downsamples.", "decoder.upsamples.")) for key in keys)
+
+
+def channels_last(tensor: Tensor) -> Tensor:
+    """A weight in the memory layout that its convolution computes in, so that no call converts."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    return tensor.contiguous(memory_format=formats.get(tensor.ndim, torch.contiguous_format))
 
 
 _POSITION = "encoder.pos_conv_embed.conv."
@@ -64,21 +132,12 @@ _WEIGHT_NORMS = (
 )
 
 
-def open_audio_encoder(path: Path) -> Component:
-    """wav2vec2-base from Hugging Face's folder (or its weight file)."""
-    if path.is_dir():
-        check_audio_folder(path)
-        path = path / AUDIO_WEIGHTS
-    file = WeightFile(path)
-    return audio_encoder_in(file, read_config(file.path.parent / CONFIG))
-
-
-def audio_encoder_in(file: Weights, config: Mapping[str, Any]) -> Component:
-    """The wav2vec2 whose tensors a file holds; `config` is what config.json says.
+def audio_encoder_in(file: Weights, config: Config = None) -> Component[AudioEncoder]:
+    """The wav2vec2 whose tensors a file holds. Raises `CheckpointError`.
 
     The positional convolution's weight normalisation is folded into a plain weight.
     """
-    sizes = read_audio_encoder_config(config, file.where)
+    sizes = read_audio_encoder_config(_or_beside(config, file), file.where)
     names = {key.removeprefix("wav2vec2."): key for key in file.shapes}
     shapes = {new: file.shapes[old] for new, old in names.items()}
     norm = next(
@@ -94,4 +153,16 @@ def audio_encoder_in(file: Weights, config: Mapping[str, Any]) -> Component:
         length = torch.linalg.vector_norm(direction, dim=(0, 1), keepdim=True)
         return direction * (scale / length)
 
-    return Component(partial(AudioEncoder, sizes), sizes, file, shapes, read).checked()
+    return Component(partial(AudioEncoder, sizes), sizes, file, shapes, read)
+
+
+PARTS: dict[str, Callable[[Weights, Config], Component[Any]]] = {
+    "generator": generator_in,
+    "vae": vae_in,
+    "audio_encoder": audio_encoder_in,
+}
+"""A bundle's parts by name, and what opens each."""
+
+
+def _or_beside(config: Config, file: Weights) -> Mapping[str, Any]:
+    return read_config(file.path.parent / CONFIG) if config is None else config

@@ -5,7 +5,6 @@ Every function raises `CheckpointError`, which names the file and the key.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
@@ -34,36 +33,60 @@ def _is_flag(value: Any) -> bool:
     return isinstance(value, bool)
 
 
+def _is_epsilon(value: Any) -> bool:
+    return type(value) in (int, float) and 0 < value < 1
+
+
 @dataclass(frozen=True)
 class ConfigReader:
-    """A config and the file it is from; every method reads and checks one value."""
+    """A config and the file it is from; every method reads and checks one value.
+
+    All raise `CheckpointError` for a value that is missing or out of range.
+    """
 
     config: Mapping[str, Any]
     where: str
 
-    def get(self, key: str) -> Any:
-        if key not in self.config:
-            raise CheckpointError(
-                f"{self.where}: config has no '{key}'; is this the file of another model?"
-            )
-        return self.config[key]
-
     def error(self, key: str, expected: str) -> CheckpointError:
-        """What to raise for a value."""
+        """The error to raise for a value."""
         return CheckpointError(
             f"{self.where}: config's {key} is {self.config[key]!r}; expected {expected}."
         )
 
+    def get(self, key: str, fits: Callable[[Any], bool], expected: str) -> Any:
+        """A value for which `fits` is true; `expected` says in words which those are."""
+        if key not in self.config:
+            raise CheckpointError(
+                f"{self.where}: config has no '{key}'; is this the file of another model?"
+            )
+        if not fits(self.config[key]):
+            raise self.error(key, expected)
+        return self.config[key]
+
     def size(self, key: str) -> int:
-        value = self.get(key)
-        if not _is_size(value):
-            raise self.error(key, "a size above 0")
-        return value
+        return self.get(key, _is_size, "a size above 0")
 
     def layers(self, key: str) -> int:
         if self.size(key) > _MOST_LAYERS:
             raise self.error(key, f"1 to {_MOST_LAYERS}")
         return self.config[key]
+
+    def flag(self, key: str) -> bool:
+        return self.get(key, _is_flag, "true or false")
+
+    def epsilon(self, key: str) -> float:
+        """What keeps a norm from dividing by zero."""
+        return float(self.get(key, _is_epsilon, "a number between 0 and 1"))
+
+    def divisor(self, key: str, of: str) -> int:
+        """A size that divides another without remainder."""
+        if self.size(of) % self.size(key):
+            raise self.error(key, f"a divisor of {of}, {self.config[of]}")
+        return self.config[key]
+
+    def strides(self, key: str) -> tuple[int, int, int]:
+        t, h, w = self._list(key, 3, _is_size, "[t, h, w] above 0")
+        return (t, h, w)
 
     def sizes(self, key: str, count: int | None = None) -> tuple[int, ...]:
         """A list of sizes; `count` of them, or any number above 0."""
@@ -76,37 +99,10 @@ class ConfigReader:
     def flags(self, key: str, count: int) -> tuple[bool, ...]:
         return self._list(key, count, _is_flag, f"{count} times true or false")
 
-    def flag(self, key: str) -> bool:
-        value = self.get(key)
-        if not _is_flag(value):
-            raise self.error(key, "true or false")
-        return value
-
-    def epsilon(self, key: str) -> float:
-        """What keeps a norm from dividing by zero."""
-        value = self.get(key)
-        if type(value) not in (int, float) or not math.isfinite(value) or not 0 < value < 1:
-            raise self.error(key, "a number between 0 and 1")
-        return float(value)
-
-    def strides(self, key: str) -> tuple[int, int, int]:
-        value = self.get(key)
-        if not isinstance(value, list | tuple) or len(value) != 3 or not all(map(_is_size, value)):
-            raise self.error(key, "[t, h, w] above 0")
-        return (value[0], value[1], value[2])
-
-    def divisor(self, key: str, of: str) -> int:
-        """A size that divides another without remainder."""
-        if self.size(of) % self.size(key):
-            raise self.error(key, f"a divisor of {of}, {self.config[of]}")
-        return self.config[key]
-
     def _list(
         self, key: str, count: int | None, fits: Callable[[Any], bool], expected: str
     ) -> tuple[Any, ...]:
-        value = self.get(key)
-        if not isinstance(value, list | tuple) or not value:
-            raise self.error(key, "a list")
+        value = self.get(key, lambda v: isinstance(v, list | tuple) and len(v) > 0, "a list")
         if len(value) != (count or len(value)) or len(value) > _MOST_LAYERS:
             raise self.error(key, f"{count or 'fewer'} values")
         if not all(map(fits, value)):
@@ -115,7 +111,7 @@ class ConfigReader:
 
 
 def read_generator_config(config: Mapping[str, Any], shapes: Shapes, where: str) -> GeneratorConfig:
-    """From config.json and the weights' shapes, which alone tell the audio projection's sizes."""
+    """From config.json and, for the audio projection's sizes, the weights' shapes."""
     audio_window = GeneratorConfig.audio_window
     try:
         hidden, first_inputs = shapes["audio_proj.proj1.weight"]
@@ -257,9 +253,9 @@ def read_wan_config(shapes: Shapes, where: str) -> WanVAEConfig:
 
 
 def to_config(config: NetworkConfig) -> dict[str, Any]:
-    """What config.json says of a network, as its published files say it.
+    """The contents of a network's config.json, in the keys of the published files.
 
-    Not all of it is read again: the rest is read off the weights' shapes.
+    It leaves out, as they do, what is read off the weights' shapes.
     """
     sizes = asdict(config)
     if isinstance(config, GeneratorConfig):

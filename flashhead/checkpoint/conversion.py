@@ -14,10 +14,10 @@ from ..dtypes import FLOAT8, SAFETENSORS_NAMES, STORAGE_DTYPES
 from ..errors import CheckpointError, FlashHeadError
 from ..files import replacing
 from ..models.limits import CheckpointLimits
-from .bundle_file import PARTS, BundleHeader
+from .bundle_file import BundleHeader
 from .configs import to_config
-from .float8 import SCALE, is_matrix, quantize
-from .loading import Checkpoint, open_checkpoint
+from .float8 import SCALE, in_float8, is_matrix, quantize
+from .loading import open_checkpoint
 from .safetensors_writer import Entry, OnBytes, lay_out, write_safetensors
 from .weights import Component
 
@@ -63,15 +63,26 @@ def convert(
         )
     destination = Path(destination)
     checkpoint = open_checkpoint(source, variant, vae=vae, audio_encoder=audio_encoder)
-    parts = {name: getattr(checkpoint, name) for name in PARTS}
+    parts = checkpoint.parts
     _check_destination(destination, parts, overwrite)
     plans = {name: _plan(name, part, STORAGE_DTYPES[dtype]) for name, part in parts.items()}
     entries = {
         f"{name}.{key}": entry for name, plan in plans.items() for key, entry in plan.items()
     }
-    metadata = _header(checkpoint, dtype, parts, limits).to_metadata()
+    metadata = BundleHeader(
+        checkpoint.variant,
+        dtype,
+        {name: to_config(part.config) for name, part in parts.items()},
+        {name: "/".join(part.file.path.absolute().parts[-2:]) for name, part in parts.items()},
+        limits or checkpoint.limits,
+    ).to_metadata()
     size = lay_out(entries, metadata).file_size
-    _check_room(destination, size)
+    free = shutil.disk_usage(destination.parent).free
+    if free < size:
+        raise FlashHeadError(
+            f"The bundle needs {size / 1e9:.2f} GB, and {destination.absolute().parent} has "
+            f"{free / 1e9:.2f} GB free."
+        )
 
     def tensors() -> Iterator[tuple[str, Tensor]]:
         for name, part in parts.items():
@@ -83,7 +94,7 @@ def convert(
     return size
 
 
-def _check_destination(path: Path, parts: Mapping[str, Component], overwrite: bool) -> None:
+def _check_destination(path: Path, parts: Mapping[str, Component[Any]], overwrite: bool) -> None:
     if path.suffix != ".safetensors" or path.is_dir():
         raise FlashHeadError(f"{path} cannot be the bundle's name; expected a .safetensors file.")
     if not path.parent.is_dir():
@@ -97,55 +108,26 @@ def _check_destination(path: Path, parts: Mapping[str, Component], overwrite: bo
         raise FlashHeadError(f"{path} exists already; give another name, or force its replacement.")
 
 
-def _check_room(path: Path, needed: int) -> None:
-    free = shutil.disk_usage(path.parent).free
-    if free < needed:
-        raise FlashHeadError(
-            f"The bundle needs {needed / 1e9:.2f} GB, and {path.absolute().parent} has "
-            f"{free / 1e9:.2f} GB free."
-        )
-
-
-def _header(
-    checkpoint: Checkpoint,
-    dtype: str,
-    parts: Mapping[str, Component],
-    limits: CheckpointLimits | None,
-) -> BundleHeader:
-    return BundleHeader(
-        checkpoint.variant,
-        dtype,
-        {name: to_config(part.config) for name, part in parts.items()},
-        {name: "/".join(part.file.path.absolute().parts[-2:]) for name, part in parts.items()},
-        limits or checkpoint.limits,
-    )
-
-
-def _storage(name: str, key: str, dtype: torch.dtype) -> torch.dtype:
-    """What a matrix of a part is stored as."""
-    if name == "audio_encoder":
-        return torch.float32
-    if dtype == FLOAT8 and not (name == "generator" and key.startswith("blocks.")):
-        return torch.bfloat16
-    return dtype
-
-
-def _plan(name: str, part: Component, dtype: torch.dtype) -> dict[str, Entry]:
+def _plan(name: str, part: Component[Any], dtype: torch.dtype) -> dict[str, Entry]:
     """What is written of a part, by our keys; a scale comes after its matrix."""
     entries = {}
     for key, tensor in part.plain.state_dict().items():
         shape = tuple(tensor.shape)
-        if name != "audio_encoder" and not is_matrix(key, shape):
-            entries[key] = Entry(part.read(key).dtype, shape)
-            continue
-        stored = _storage(name, key, dtype)
+        if name == "audio_encoder":
+            stored = torch.float32
+        elif not is_matrix(key, shape):
+            stored = part.read(key).dtype
+        elif dtype == FLOAT8 and not (name == "generator" and in_float8(key, shape)):
+            stored = torch.bfloat16
+        else:
+            stored = dtype
         entries[key] = Entry(stored, shape)
         if stored == FLOAT8:
             entries[key + SCALE] = Entry(torch.float32, shape[:1])
     return entries
 
 
-def _converted(part: Component, plan: Mapping[str, Entry]) -> Iterator[tuple[str, Tensor]]:
+def _converted(part: Component[Any], plan: Mapping[str, Entry]) -> Iterator[tuple[str, Tensor]]:
     for key, entry in plan.items():
         if key.endswith(SCALE) and key.removesuffix(SCALE) in plan:
             continue  # came with its matrix

@@ -1,4 +1,4 @@
-"""Where a checkpoint's files are: the published folder, and what lies beside it (DESIGN §1.1)."""
+"""Finding a checkpoint's files: in the published folder, and beside it (DESIGN §1.1)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ GENERATOR_FOLDERS = {name: variant.generator for name, variant in VARIANTS.items
 VAE_FOLDERS = {name: variant.vae for name, variant in VARIANTS.items()}
 CONFIG = "config.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-VAE_FILES = {
-    "VAE_LTX": (WEIGHTS,),
-    "VAE_Wan": ("Wan2.1_VAE.pth", "wan_2.1_vae.safetensors"),
-}
+VAE_FILES = {"VAE_LTX": (WEIGHTS,), "VAE_Wan": ("Wan2.1_VAE.pth", "wan_2.1_vae.safetensors")}
 AUDIO_ENCODER = "wav2vec2-base-960h"
 AUDIO_WEIGHTS = "model.safetensors"
 _AUDIO_CACHE = "models--facebook--wav2vec2-base-960h"
@@ -25,7 +22,7 @@ _OTHER_AUDIO_WEIGHTS = ("pytorch_model.bin", "tf_model.h5")
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a variant's three components are: each a folder or a weight file."""
+    """The paths of a variant's three components, each a folder or a weight file."""
 
     variant: str
     generator: Path
@@ -39,19 +36,22 @@ def find_variants(root: Path) -> list[str]:
 
 
 def find_snapshot(path: Path) -> Path:
-    """The files of a repository in Hugging Face's cache (models--OWNER--NAME), which keeps them by
-    revision; any other path as it is."""
+    """The folder with a repository's files, given its folder in Hugging Face's cache.
+
+    The cache keeps them in models--OWNER--NAME/snapshots/REVISION. Any other path comes back as it
+    is.
+    """
     revisions = path / "snapshots"
     if not revisions.is_dir():
         return path
     try:
         return revisions / (path / "refs" / "main").read_text(encoding="utf-8").strip()
-    except OSError:  # fetched by its revision, not by a branch
+    except OSError:  # downloaded by its revision, so no branch is recorded
         return max(revisions.iterdir(), key=lambda folder: folder.stat().st_mtime, default=path)
 
 
 def check_variant(variant: str | None) -> None:
-    """Raise `CheckpointError` for the name of a variant that nobody published."""
+    """Raise `CheckpointError` for an unknown variant; None passes."""
     if variant is not None and variant not in VARIANTS:
         raise CheckpointError(
             f"Unknown variant '{variant}'; expected one of {', '.join(VARIANTS)}."
@@ -65,7 +65,7 @@ def find_layout(
     vae: str | Path | None = None,
     audio_encoder: str | Path | None = None,
 ) -> Layout:
-    """Find a variant's components, which need not be in one place.
+    """Find a variant's components, which may lie in several folders.
 
     Args:
         path: the folder that holds Model_Lite, VAE_LTX and so on (as downloaded, or as Hugging
@@ -73,11 +73,11 @@ def find_layout(
         variant: "lite", "pro" or "pretrained"; None means the only one there.
         vae: its weight file or folder; None means in the variant's folder beside the generator's.
         audio_encoder: its folder or weight file; None means inside the published folder, or where
-            the Hugging Face tools and other node packs put it beside.
+            Hugging Face's tools and other node packs put it (see `_audio_folders`).
 
     Raises:
         CheckpointError: nothing there, several variants and none named, an unknown variant, or a
-            file missing (with the place it can be downloaded from).
+            file missing (the message says where to download it).
     """
     check_variant(variant)
     root = find_snapshot(Path(path))
@@ -100,23 +100,23 @@ def find_layout(
 
 
 def _variant_of(folder: Path, variant: str | None) -> str:
-    """The variant of a generator's own folder."""
-    named = next(
-        (v for v, name in GENERATOR_FOLDERS.items() if name == folder.absolute().name), None
-    )
-    if variant is None and named is None:
+    """The variant of a generator's own folder, by its name or as the caller says."""
+    name = folder.absolute().name
+    named = next((v for v, published in GENERATOR_FOLDERS.items() if published == name), variant)
+    if named is None:
         raise CheckpointError(
             f"{folder} does not say by its name which variant it holds; name it: "
             f"{', '.join(GENERATOR_FOLDERS)}."
         )
-    if None not in (variant, named) and variant != named:
+    if variant not in (None, named):
         raise CheckpointError(
             f"{folder} holds variant '{named}', not '{variant}', by its published name."
         )
-    return variant or named
+    return named
 
 
 def _choose_variant(root: Path, variant: str | None) -> str:
+    """The variant to load from a folder that may hold several."""
     if not root.is_dir():
         raise CheckpointError(
             f"{root} is not a folder, nor a file that exists; expected the folder of {REPOSITORY} "
@@ -129,11 +129,11 @@ def _choose_variant(root: Path, variant: str | None) -> str:
             f"config.json); download {REPOSITORY} into it."
         )
     if variant is None:
-        if len(present) > 1:
+        variant, *others = present
+        if others:
             raise CheckpointError(
                 f"{root} holds several variants ({', '.join(present)}); name the one to load."
             )
-        return present[0]
     if variant not in present:
         raise CheckpointError(
             f"{root} has no {GENERATOR_FOLDERS[variant]} folder, which variant '{variant}' needs; "
@@ -187,7 +187,7 @@ def check_audio_folder(folder: Path) -> None:
 
 
 def _audio_folders(root: Path) -> Iterator[Path]:
-    """Where the audio encoder may be, the likeliest first."""
+    """Folders that may hold the audio encoder, the likeliest first."""
     root = root.absolute()
     for base in (root, root.parent, root.parent.parent):
         for below in ("", "facebook", "wav2vec/facebook"):

@@ -7,48 +7,90 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from ..dtypes import COMPUTE_DTYPES
 from ..errors import CheckpointError
 from ..geometry import ChunkGeometry
 from ..models.backend import TORCH, Backend
 from ..models.bundle import Bundle, check_encoder, check_family
+from ..models.generator import Generator
 from ..models.limits import CheckpointLimits, native_size
 from ..models.wav2vec2 import AudioEncoder
 from ..pocket import place_of
 from ..variants import REPOSITORY
 from .bundle_file import open_bundle
-from .components import open_audio_encoder, open_generator, open_vae
+from .components import (
+    BUNDLE,
+    PARTS,
+    ROLES,
+    VAEComponent,
+    generator_in,
+    open_audio_encoder,
+    open_generator,
+    open_vae,
+    role_of,
+)
 from .layout import check_variant, find_layout
-from .roles import BUNDLE, GENERATOR, role_of
-from .weights import Component, Weights, open_weights
-
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+from .weights import Component, open_weights
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A variant's three components, checked, with no weight read."""
+    """A variant's three components, their headers checked and no weight read.
+
+    limits: what a small checkpoint is limited to; None for the published ones. Raises
+    `CheckpointError` for components that do not belong together.
+    """
 
     variant: str
-    generator: Component
-    vae: Component
-    audio_encoder: Component
+    generator: Component[Generator]
+    vae: VAEComponent
+    audio_encoder: Component[AudioEncoder]
     limits: CheckpointLimits | None = None
+
+    def __post_init__(self) -> None:
+        check_family(self.generator.config, self.vae.config)
+        check_encoder(self.generator.config, self.audio_encoder.config)
 
     @property
     def native_size(self) -> tuple[int, int]:
-        """(height, width) of the frames that it makes best."""
+        """(height, width) in pixels that it was trained at."""
         return native_size(self.limits)
 
     @property
-    def components(self) -> tuple[Component, ...]:
-        return (self.generator, self.vae, self.audio_encoder)
+    def parts(self) -> dict[str, Component[Any]]:
+        """The components by their names in a bundle."""
+        return {name: getattr(self, name) for name in PARTS}
 
     @property
     def geometry(self) -> ChunkGeometry:
         return self.generator.config.geometry
+
+    def load(
+        self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> Bundle:
+        """The networks with their weights, on `device`, generator and VAE in `dtype`.
+
+        Files are memory-mapped: a weight that needs no conversion stays in its file, and of the
+        others one at a time is held twice. Raises `CheckpointError` for a dtype that is neither
+        float32 nor bfloat16 nor float16.
+        """
+        if dtype not in COMPUTE_DTYPES.values():
+            raise CheckpointError(
+                f"The dtype {dtype} is not supported; expected float32, bfloat16 or float16."
+            )
+        device = torch.device(device)
+        backend = Backend(dtype=dtype, device=device)
+        return Bundle(
+            variant=self.variant,
+            generator=self.generator.load(backend, device=device, dtype=dtype),
+            vae=self.vae.load(backend, device=device, dtype=dtype),
+            audio_encoder=load_audio_encoder(self.audio_encoder, backend, device=device),
+            limits=self.limits,
+        )
 
 
 def open_checkpoint(
@@ -61,39 +103,31 @@ def open_checkpoint(
     """Find and check a checkpoint's files; arguments and errors as for `load_bundle`."""
     path = place_of(path)
     file = open_weights(path) if path.is_file() else None
-    if file is None or role_of(file) == GENERATOR:
-        layout = find_layout(path, variant, vae=vae, audio_encoder=audio_encoder)
-        checkpoint = Checkpoint(
-            layout.variant,
-            open_generator(layout.generator),
-            open_vae(layout.vae),
-            open_audio_encoder(layout.audio_encoder),
-        )
-    elif role_of(file) == BUNDLE:
-        checkpoint = _open_bundle(file, variant)
+    role = "generator" if file is None else role_of(file)
+    if file is not None and role == BUNDLE:
+        check_variant(variant)
+        header, parts = open_bundle(file)
+        if variant not in (None, header.variant):
+            raise CheckpointError(
+                f"{file.where} is a bundle of variant '{header.variant}', not '{variant}'."
+            )
         if vae is not None:
-            checkpoint = replace(checkpoint, vae=open_vae(Path(vae)))
+            parts["vae"] = open_vae(Path(vae))
         if audio_encoder is not None:
-            other = open_audio_encoder(Path(audio_encoder))
-            checkpoint = replace(checkpoint, audio_encoder=other)
-    else:
+            parts["audio_encoder"] = open_audio_encoder(Path(audio_encoder))
+        return Checkpoint(header.variant, **parts, limits=header.limits)
+    if role != "generator":
         raise CheckpointError(
-            f"{path} is {role_of(file)} alone; expected the folder of {REPOSITORY}, a one-file "
+            f"{path} is {ROLES[role]} alone; expected the folder of {REPOSITORY}, a one-file "
             "bundle, or a generator's weight file."
         )
-    check_family(checkpoint.generator.config, checkpoint.vae.config)
-    check_encoder(checkpoint.generator.config, checkpoint.audio_encoder.config)
-    return checkpoint
-
-
-def _open_bundle(file: Weights, variant: str | None) -> Checkpoint:
-    check_variant(variant)
-    header, parts = open_bundle(file)
-    if variant not in (None, header.variant):
-        raise CheckpointError(
-            f"{file.where} is a bundle of variant '{header.variant}', not '{variant}'."
-        )
-    return Checkpoint(header.variant, **parts, limits=header.limits)
+    layout = find_layout(path, variant, vae=vae, audio_encoder=audio_encoder)
+    return Checkpoint(
+        layout.variant,
+        open_generator(layout.generator) if file is None else generator_in(file),
+        open_vae(layout.vae),
+        open_audio_encoder(layout.audio_encoder),
+    )
 
 
 def load_bundle(
@@ -105,10 +139,7 @@ def load_bundle(
     vae: str | Path | None = None,
     audio_encoder: str | Path | None = None,
 ) -> Bundle:
-    """Load a checkpoint.
-
-    Files are memory-mapped: a weight that needs no conversion stays in its file, and of the others
-    one at a time is held twice.
+    """Load a checkpoint: `open_checkpoint`, then `Checkpoint.load`.
 
     Args:
         path: the published folder, a folder or weight file of its generator (see `find_layout`),
@@ -121,26 +152,18 @@ def load_bundle(
         audio_encoder: folder or weight file of wav2vec2; None means the one that belongs to `path`.
 
     Raises:
-        CheckpointError: a file that is missing, truncated, foreign or of the wrong shape.
+        CheckpointError: a file that is missing, truncated, foreign or of the wrong shape, or an
+            unsupported dtype.
     """
-    if dtype not in DTYPES:
-        raise CheckpointError(
-            f"The dtype {dtype} is not supported; expected float32, bfloat16 or float16."
-        )
     checkpoint = open_checkpoint(path, variant, vae=vae, audio_encoder=audio_encoder)
-    device = torch.device(device)
-    backend = Backend(dtype=dtype, device=device)
-    return Bundle(
-        variant=checkpoint.variant,
-        generator=checkpoint.generator.load(backend, device=device, dtype=dtype),
-        vae=checkpoint.vae.load(backend, device=device, dtype=dtype),
-        audio_encoder=load_audio_encoder(checkpoint.audio_encoder, backend, device=device),
-        limits=checkpoint.limits,
-    )
+    return checkpoint.load(device, dtype)
 
 
 def load_audio_encoder(
-    component: Component, backend: Backend = TORCH, *, device: torch.device | str = "cpu"
+    component: Component[AudioEncoder],
+    backend: Backend = TORCH,
+    *,
+    device: torch.device | str = "cpu",
 ) -> AudioEncoder:
     """The audio encoder, which is kept and run in float32 whatever the others' dtype."""
     backend = replace(backend, dtype=torch.float32)

@@ -19,10 +19,11 @@ from .configs import read_ltx_config
 from .layout import CONFIG
 from .weights import Component, Weights, read_config
 
-STATISTICS = {
+_STATISTICS = {
     "per_channel_statistics.mean-of-means": "latents_mean",
     "per_channel_statistics.std-of-means": "latents_std",
 }
+_KINDS = ("res_x", "res_x_y", "compress_all")
 _PREFIX = "vae."
 
 
@@ -32,151 +33,130 @@ def is_ltx(keys: Iterable[str]) -> bool:
     return any(key.removeprefix(_PREFIX).startswith(own) for key in keys)
 
 
-def open_ltx_vae(file: Weights, config: Mapping[str, Any] | None = None) -> Component:
+def is_original(keys: Iterable[str]) -> bool:
+    """Whether a file's keys are of the original layout, alone or inside a whole model."""
+    return any(key.removeprefix(_PREFIX) in _STATISTICS for key in keys)
+
+
+def open_ltx_vae(file: Weights, config: Mapping[str, Any] | None = None) -> Component[LTXVAE]:
     """The LTX 0.9.0 VAE in either layout.
 
-    `config` is what diffusers' config.json says; None means that it lies beside the file. Raises
+    `config` is what diffusers' config.json says; None reads the one beside the file. Raises
     `CheckpointError`.
     """
-    where, keys = file.where, list(file.shapes)
-    if is_original(keys):
-        sizes, renames = convert_original(file.metadata, keys, where)
+    names = {key: key for key in file.shapes}
+    if is_original(file.shapes):
+        sizes, names = _read_original(file)
     else:
-        if config is None:
-            beside = file.path.parent / CONFIG
-            if not beside.is_file():
-                raise CheckpointError(
-                    f"{beside} does not exist; download it from {REPOSITORY}, where it lies beside "
-                    "the LTX VAE."
-                )
-            config = read_config(beside)
-        sizes = read_ltx_config(config, where)
-        renames = {key: key for key in keys}
-    names = {new: old for old, new in renames.items()}
-    shapes = {new: file.shapes[old] for new, old in names.items()}
-    return Component(
-        partial(LTXVAE, sizes), sizes, file, shapes, lambda key: file[names[key]]
-    ).checked()
-
-
-def is_original(keys: Sequence[str]) -> bool:
-    """Whether a file's keys are of the original layout, alone or inside a whole model."""
-    return any(key.removeprefix(_PREFIX) in STATISTICS for key in keys)
-
-
-def _stages(blocks: Sequence[tuple[str, Any]], encoder: bool, where: str):
-    """Walk one half's blocks: yields (index, new name, kind, parameters)."""
-    names = ("down_blocks", "downsamplers.0", "conv_out")
-    if not encoder:
-        names = ("up_blocks", "upsamplers.0", "conv_in")
-    # An encoder stage ends with its scaling and its middle is the list's last block; a decoder
-    # stage begins with them and its middle comes first.
-    stage, filled = 0, False
-    last = len(blocks) - 1
-    for index, (kind, parameters) in enumerate(blocks):
-        if kind not in ("res_x", "res_x_y", "compress_all"):
+        beside = file.path.parent / CONFIG
+        if config is None and not beside.is_file():
             raise CheckpointError(
-                f"{where}: this LTX VAE has a '{kind}' block, so it is later than the 0.9.0 that "
-                "Lite was trained with; expected res_x, res_x_y and compress_all only."
+                f"{beside} does not exist; download it from {REPOSITORY}, where it lies beside the "
+                "LTX VAE."
             )
-        if kind == "res_x":
-            if index == (last if encoder else 0):
-                yield index, "mid_block", kind, parameters
-                continue
-            if encoder and filled:
-                stage += 1
-            yield index, f"{names[0]}.{stage}", kind, parameters
-            filled = True
-        else:
-            if not encoder and filled:
-                stage, filled = stage + 1, False
-            name = names[1] if kind == "compress_all" else names[2]
-            yield index, f"{names[0]}.{stage}.{name}", kind, parameters
+        sizes = read_ltx_config(read_config(beside) if config is None else config, file.where)
+    shapes = {new: file.shapes[old] for new, old in names.items()}
+    return Component(partial(LTXVAE, sizes), sizes, file, shapes, lambda key: file[names[key]])
 
 
-def _layers(parameters: Any) -> int:
-    return parameters["num_layers"] if isinstance(parameters, Mapping) else int(parameters)
-
-
-def convert_original(
-    metadata: Mapping[str, str], keys: Sequence[str], where: str
-) -> tuple[LTXVAEConfig, dict[str, str]]:
-    """Config, and old key -> our key for every tensor that is used.
+def _read_original(file: Weights) -> tuple[LTXVAEConfig, dict[str, str]]:
+    """Config, and our key -> the file's key for every tensor that is used.
 
     Raises `CheckpointError` when the metadata's config is missing or of a later LTX VAE.
     """
     try:
-        config = json.loads(metadata["config"])["vae"]
+        config = json.loads(file.metadata["config"])["vae"]
         blocks = [tuple(b) for b in config.get("encoder_blocks") or config["blocks"]]
         decoder_blocks = [tuple(b) for b in config.get("decoder_blocks") or config["blocks"]]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(
-            f"{where}: the safetensors metadata holds no 'config' of an LTX VAE; use the file as "
-            "published, or diffusers' folder with its config.json."
+            f"{file.where}: the safetensors metadata holds no 'config' of an LTX VAE; use the file "
+            "as published, or diffusers' folder with its config.json."
         ) from error
     if config.get("timestep_conditioning"):
         raise CheckpointError(
-            f"{where}: this LTX VAE is timestep-conditioned, so it is later than the 0.9.0 that "
-            "Lite was trained with."
+            f"{file.where}: this LTX VAE is timestep-conditioned, so it is later than the 0.9.0 "
+            "that Lite was trained with."
         )
-
     try:
-        sizes, renames = _read_blocks(config, blocks, decoder_blocks, where)
-    except CheckpointError:
-        raise
+        kinds = [kind for kind, _ in blocks]
+        decoder_kinds = [kind for kind, _ in reversed(decoder_blocks)]
+        later = next((kind for kind in (*kinds, *decoder_kinds) if kind not in _KINDS), None)
+        if later is None:
+            names = _block_names(kinds, encoder=True)
+            sizes = _read_sizes(config, zip(names, blocks, strict=True))
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise CheckpointError(
-            f"{where}: the blocks that the safetensors metadata lists are not an LTX 0.9.0 VAE's "
-            f"({type(error).__name__}: {error}); use the file as published."
+            f"{file.where}: the blocks that the safetensors metadata lists are not an LTX 0.9.0 "
+            f"VAE's ({type(error).__name__}: {error}); use the file as published."
         ) from error
-    new_keys = {}
-    for key in keys:
+    if later is not None:
+        raise CheckpointError(
+            f"{file.where}: this LTX VAE has a '{later}' block, so it is later than the 0.9.0 that "
+            f"Lite was trained with; expected {', '.join(_KINDS)} only."
+        )
+    renames = {f"encoder.down_blocks.{n}": f"encoder.{name}" for n, name in enumerate(names)}
+    names = _block_names(decoder_kinds, encoder=False)
+    renames |= {f"decoder.up_blocks.{n}": f"decoder.{name}" for n, name in enumerate(names)}
+    keys = {}
+    for key in file.shapes:
         bare = key.removeprefix(_PREFIX)
-        new = STATISTICS.get(bare)
-        if new is None and bare.startswith(("encoder.", "decoder.")):
-            new = bare
-            for old, prefix in renames.items():
-                if bare.startswith(old):
-                    new = prefix + bare.removeprefix(old)
+        if bare in _STATISTICS:
+            keys[_STATISTICS[bare]] = key
+        elif bare.startswith(("encoder.", "decoder.")):
+            parts = bare.split(".")
+            block = ".".join(parts[:3])
+            new = ".".join([renames.get(block, block), *parts[3:]])
             new = new.replace(".res_blocks.", ".resnets.").replace(".norm3.norm.", ".norm3.")
             if ".conv_shortcut.conv." not in new:
                 new = new.replace(".conv_shortcut.", ".conv_shortcut.conv.")
-        if new is not None:
-            new_keys[key] = new
-    return sizes, new_keys
+            keys[new] = key
+    return read_ltx_config(sizes, file.where), keys
 
 
-def _read_blocks(
-    config: Mapping[str, Any],
-    blocks: Sequence[tuple[str, Any]],
-    decoder_blocks: Sequence[tuple[str, Any]],
-    where: str,
-) -> tuple[LTXVAEConfig, dict[str, str]]:
-    """Sizes, and the blocks' old prefixes -> new."""
+def _block_names(kinds: Sequence[str], *, encoder: bool) -> list[str]:
+    """diffusers' names of the blocks in the flat list of one half.
+
+    An encoder's level ends with its scaling and widening, and the middle comes last; a decoder's
+    level begins with them, and the middle comes first.
+    """
+    half, scaling, widening = "up_blocks", "upsamplers.0", "conv_in"
+    if encoder:
+        half, scaling, widening = "down_blocks", "downsamplers.0", "conv_out"
+    names, resnets = [], 0
+    for index, kind in enumerate(kinds):
+        if kind == "res_x" and index == (len(kinds) - 1 if encoder else 0):
+            names.append("mid_block")
+            continue
+        level = f"{half}.{resnets - (encoder and kind != 'res_x')}"
+        resnets += kind == "res_x"
+        part = {"res_x": "", "compress_all": f".{scaling}", "res_x_y": f".{widening}"}[kind]
+        names.append(level + part)
+    return names
+
+
+def _read_sizes(
+    config: Mapping[str, Any], blocks: Iterable[tuple[str, tuple[str, Any]]]
+) -> dict[str, Any]:
+    """What diffusers' config.json would say, from the encoder's blocks: (name, (kind, sizes))."""
     widths = [config.get("encoder_base_channels", 128)]
     layers: list[int] = []
     scaling: list[bool] = []
-    renames: dict[str, str] = {}
-    for index, name, kind, parameters in _stages(blocks, True, where):
-        renames[f"encoder.down_blocks.{index}."] = f"encoder.{name}."
-        if kind == "res_x":
-            layers.append(_layers(parameters))
+    for name, (kind, sizes) in blocks:
+        if kind == "compress_all":
+            scaling[-1] = True
+        elif kind == "res_x_y":
+            widths[-1] *= 2
+        else:
+            layers.append(sizes["num_layers"] if isinstance(sizes, Mapping) else int(sizes))
             if name != "mid_block":
                 widths.append(widths[-1])
                 scaling.append(False)
-        elif kind == "compress_all":
-            scaling[-1] = True
-        else:
-            widths[-1] *= 2
-    for index, name, _, _ in _stages(decoder_blocks[::-1], False, where):
-        renames[f"decoder.up_blocks.{index}."] = f"decoder.{name}."
-
-    sizes = {
+    return {
         "block_out_channels": widths[:-1],
         "layers_per_block": layers,
         "spatio_temporal_scaling": scaling,
         "latent_channels": config["latent_channels"],
         "decoder_causal": config.get("causal_decoder", False),
+        **{k: config[k] for k in ("in_channels", "out_channels", "patch_size") if k in config},
     }
-    sizes |= {k: config[k] for k in ("in_channels", "out_channels", "patch_size") if k in config}
-    return read_ltx_config(sizes, where), renames

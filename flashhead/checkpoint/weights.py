@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,51 +20,66 @@ from ..dtypes import SAFETENSORS_NAMES
 from ..errors import CheckpointError
 from ..models.backend import TORCH, Backend, build
 
-_DTYPES = {name: dtype for dtype, name in SAFETENSORS_NAMES.items()}
+Network = TypeVar("Network", bound=nn.Module, covariant=True)
+Shape = tuple[int, ...]
+
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
+_DTYPES = {name: dtype for dtype, name in SAFETENSORS_NAMES.items()}
 _READ_BETWEEN_MAPPINGS = 64 * 2**20
 
 
-class Weights(Protocol):
-    """Tensors by name, on disk.
+@dataclass(frozen=True)
+class StoredTensor:
+    """What a file says of one tensor. dtype: its safetensors name, such as F32 or BF16."""
 
-    where: the file, for errors. metadata: what else its header says. shapes: of every tensor.
+    dtype: str
+    shape: Shape
+    nbytes: int
+
+
+class Weights:
+    """Tensors by name, in a file on disk.
+
+    entries: what the file says of each tensor. metadata: what else its header says. where: the
+    file (and the part of it), for error messages.
     """
 
-    path: Path
-    where: str
-    metadata: Mapping[str, str]
-    shapes: Mapping[str, tuple[int, ...]]
+    def __init__(
+        self,
+        path: Path,
+        entries: Mapping[str, StoredTensor],
+        metadata: Mapping[str, str],
+        where: str = "",
+    ):
+        self.path = path
+        self.entries = entries
+        self.metadata = metadata
+        self.where = where or str(path)
+        self.shapes: Mapping[str, Shape] = {key: entry.shape for key, entry in entries.items()}
 
     def __getitem__(self, key: str) -> Tensor:
         """A tensor, on the CPU; it may be the file's own memory-mapped bytes."""
-
-    def dtype(self, key: str) -> str:
-        """The stored dtype's safetensors name, such as F32 or BF16."""
-
-    def nbytes(self, key: str) -> int:
-        """Bytes that a tensor takes in the file."""
+        raise NotImplementedError
 
     def release(self) -> None:
         """Give back the memory that reading took; tensors that are still in use stay valid."""
+        raise NotImplementedError
 
 
-class WeightFile:
-    """A safetensors file, opened by its header; tensors are memory-mapped when they are asked for.
+class WeightFile(Weights):
+    """A safetensors file; opening it reads the header alone.
 
-    A mapped page counts as the process's memory once it was read, until `release`.
+    It is mapped here and not by safetensors' own reader, which counts every page it has read as the
+    process's memory for as long as any tensor of the file is in use. `release` gives them back.
     """
 
     def __init__(self, path: Path):
-        self.path = path
-        self.where = str(path)
         try:
-            # safetensors' own parser finds what is wrong with a header.
-            with safe_open(path, framework="pt") as file:
-                self.metadata: Mapping[str, str] = file.metadata() or {}
+            with safe_open(path, framework="pt") as checked:  # it finds what is wrong with a header
+                metadata = checked.metadata() or {}
             with path.open("rb") as file:
                 length = int.from_bytes(file.read(8), "little")
-                header = json.loads(file.read(length))
+                header: dict[str, Any] = json.loads(file.read(length))
         except FileNotFoundError as error:
             raise CheckpointError(f"{path} does not exist.") from error
         except (SafetensorError, OSError) as error:
@@ -72,10 +87,13 @@ class WeightFile:
                 f"{path} is truncated or no safetensors file ({error}); download it again."
             ) from error
         header.pop("__metadata__", None)
-        self._data = 8 + length
-        self._entries: dict[str, dict[str, Any]] = header
+        self._starts = {key: 8 + length + entry["data_offsets"][0] for key, entry in header.items()}
         self._read: list[tuple[int, int]] = []
-        self.shapes: dict[str, tuple[int, ...]] = {k: tuple(e["shape"]) for k, e in header.items()}
+        entries = {}
+        for key, entry in header.items():
+            start, end = entry["data_offsets"]
+            entries[key] = StoredTensor(entry["dtype"], tuple(entry["shape"]), end - start)
+        super().__init__(path, entries, metadata)
 
     @cached_property
     def _map(self) -> mmap.mmap:
@@ -84,26 +102,18 @@ class WeightFile:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
 
     def __getitem__(self, key: str) -> Tensor:
-        entry, shape = self._entries[key], self.shapes[key]
-        dtype = _DTYPES.get(entry["dtype"])
+        entry, start = self.entries[key], self._starts[key]
+        dtype = _DTYPES.get(entry.dtype)
         if dtype is None:
             raise CheckpointError(
-                f"{self.where}: the key '{key}' is stored as {entry['dtype']}; expected one of "
+                f"{self.where}: the key '{key}' is stored as {entry.dtype}; expected one of "
                 f"{', '.join(_DTYPES)}."
             )
-        count = math.prod(shape)
+        count = math.prod(entry.shape)
         if count == 0:
-            return torch.empty(shape, dtype=dtype)
-        start, end = (self._data + offset for offset in entry["data_offsets"])
-        self._read.append((start, end))
-        return torch.frombuffer(self._map, dtype=dtype, count=count, offset=start).view(shape)
-
-    def dtype(self, key: str) -> str:
-        return self._entries[key]["dtype"]
-
-    def nbytes(self, key: str) -> int:
-        start, end = self._entries[key]["data_offsets"]
-        return end - start
+            return torch.empty(entry.shape, dtype=dtype)
+        self._read.append((start, start + entry.nbytes))
+        return torch.frombuffer(self._map, dtype=dtype, count=count, offset=start).view(entry.shape)
 
     def release(self) -> None:
         # Only whole pages of what was read: a neighbour's may have been changed in place.
@@ -115,28 +125,24 @@ class WeightFile:
         self._read.clear()
 
 
-class TorchFile:
+class TorchFile(Weights):
     """A file of `torch.save` that holds tensors by name and nothing else; memory-mapped."""
 
     def __init__(self, path: Path):
-        self.path = path
-        self.where = str(path)
-        self.metadata: Mapping[str, str] = {}
-        self._tensors = _load_tensors(path)
-        self._read = 0
-        self.shapes: dict[str, tuple[int, ...]] = {
-            key: tuple(tensor.shape) for key, tensor in self._tensors.items()
+        self._tensors, self._read = _load_tensors(path), 0
+        entries = {
+            key: StoredTensor(
+                SAFETENSORS_NAMES.get(tensor.dtype, str(tensor.dtype)),
+                tuple(tensor.shape),
+                tensor.nbytes,
+            )
+            for key, tensor in self._tensors.items()
         }
+        super().__init__(path, entries, {})
 
     def __getitem__(self, key: str) -> Tensor:
-        self._read += self.nbytes(key)
+        self._read += self.entries[key].nbytes
         return self._tensors[key]
-
-    def dtype(self, key: str) -> str:
-        return SAFETENSORS_NAMES.get(self._tensors[key].dtype, str(self._tensors[key].dtype))
-
-    def nbytes(self, key: str) -> int:
-        return self._tensors[key].nbytes
 
     def release(self) -> None:
         # The mapping is torch's own, and is given back by opening another: not for every tensor.
@@ -161,9 +167,9 @@ def _load_tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def open_weights(path: Path) -> WeightFile | TorchFile:
+def open_weights(path: Path) -> Weights:
     """A weight file of either format, told by its name. Raises `CheckpointError`."""
-    return (TorchFile if path.suffix in TORCH_SUFFIXES else WeightFile)(path)
+    return TorchFile(path) if path.suffix in TORCH_SUFFIXES else WeightFile(path)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -179,67 +185,63 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def check_shapes(network: nn.Module, shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
-    """Raise `CheckpointError` at the first key that the network needs and a file lacks, or that
-    has another shape; keys the network does not use are ignored."""
-    for key, tensor in network.state_dict().items():
-        expected, found = tuple(tensor.shape), shapes.get(key)
-        if found is None:
-            raise CheckpointError(
-                f"{where}: the key '{key}' is missing; expected shape {expected}."
-            )
-        if found != expected:
-            raise CheckpointError(
-                f"{where}: the key '{key}' has shape {found}; expected {expected}."
-            )
-
-
 @dataclass(frozen=True)
-class Component:
-    """One network's weights on disk, known by their header; no weight is read until `load`.
+class Component(Generic[Network]):
+    """One network's weights on disk, checked by their header; no weight is read until `load`.
 
-    make: the network on a backend. config: its sizes. file: where the tensors are. shapes: of
-    every tensor, by our keys. read: a tensor by our key.
+    make: builds the network on a backend. config: its dataclass of `flashhead.models.config`.
+    file: where the tensors are. shapes: of the tensors, by the network's keys. read: gives a tensor
+    by the network's key.
+
+    Raises `CheckpointError` at the first key that the network needs and the file lacks, or has in
+    another shape; keys that the network does not use are ignored.
     """
 
-    make: Callable[[Backend], nn.Module]
+    make: Callable[[Backend], Network]
     config: Any
     file: Weights
-    shapes: Mapping[str, tuple[int, ...]]
+    shapes: Mapping[str, Shape]
     read: Callable[[str], Tensor]
 
-    @cached_property
-    def plain(self) -> nn.Module:
-        """The network in plain torch, without memory for its weights; its keys are ours."""
-        return build(lambda: self.make(TORCH))
+    def __post_init__(self) -> None:
+        for key, tensor in self.plain.state_dict().items():
+            expected, found = tuple(tensor.shape), self.shapes.get(key)
+            if found is None:
+                raise CheckpointError(
+                    f"{self.file.where}: the key '{key}' is missing; expected shape {expected}."
+                )
+            if found != expected:
+                raise CheckpointError(
+                    f"{self.file.where}: the key '{key}' has shape {found}; expected {expected}."
+                )
 
-    def checked(self) -> Component:
-        """Itself, once the header is found to hold what the network needs."""
-        check_shapes(self.plain, self.shapes, self.file.where)
-        return self
+    @cached_property
+    def plain(self) -> Network:
+        """The network of plain torch layers on the meta device: its keys and shapes, no weights."""
+        return build(lambda: self.make(TORCH))
 
     def load(
         self,
         backend: Backend = TORCH,
         *,
         device: torch.device | str = "cpu",
-        dtype: torch.dtype | Callable[[str, tuple[int, ...]], torch.dtype] | None = None,
-    ) -> Any:
+        dtype: torch.dtype | Callable[[str, Shape], torch.dtype] | None = None,
+    ) -> Network:
         """The network, filled tensor by tensor, so that only one is held twice.
 
         `dtype` may be a function of a parameter's key and shape; None keeps each one's stored
-        dtype. Buffers always keep theirs. A tensor that
-        needs no conversion is not read yet: it stays in the file, mapped.
+        dtype, and buffers always keep theirs. A tensor that needs no conversion is not read yet: it
+        stays in the file, mapped.
         """
         # A host's layers may not have made their weights yet, so the keys are plain torch's.
         keys, parameters = self.plain.state_dict().keys(), dict(self.plain.named_parameters())
         network = build(lambda: self.make(backend))
         for key in keys:
-            placed = self.read(key).to(device)
+            tensor = self.read(key).to(device)
             if key in parameters:
-                kept = dtype(key, tuple(placed.shape)) if callable(dtype) else dtype
-                placed = nn.Parameter(placed.to(kept or placed.dtype), requires_grad=False)
-            _assign(network, key, placed)
+                kept = dtype(key, tuple(tensor.shape)) if callable(dtype) else dtype
+                tensor = nn.Parameter(tensor.to(kept or tensor.dtype), requires_grad=False)
+            _assign(network, key, tensor)
             self.file.release()
         for key, buffer in list(network.named_buffers()):
             if key not in keys:  # a constant of the network's own

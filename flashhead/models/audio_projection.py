@@ -30,11 +30,7 @@ def group_windows(audio: Tensor, stride: int) -> tuple[Tensor, Tensor]:
     first = audio[:, 0].flatten(1)
     groups = rearrange(audio[:, 1:], "b (n f) w l c -> b n f w (l c)", f=stride)
     later = torch.cat(
-        [
-            groups[:, :, 0, : centre + 1],
-            groups[:, :, 1:-1, centre],
-            groups[:, :, -1, centre:],
-        ],
+        [groups[:, :, 0, : centre + 1], groups[:, :, 1:-1, centre], groups[:, :, -1, centre:]],
         dim=2,
     )
     return first, later.flatten(2)

@@ -36,11 +36,7 @@ class TimePaddedConv3d(nn.Module):
         super().__init__()
         self.front, self.back = (kernel - 1, 0) if causal else (kernel // 2, kernel // 2)
         self.conv = backend.operations.Conv3d(
-            in_channels,
-            out_channels,
-            kernel,
-            stride=stride,
-            padding=(0, kernel // 2, kernel // 2),
+            in_channels, out_channels, kernel, stride=stride, padding=(0, kernel // 2, kernel // 2)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -122,11 +118,7 @@ class Upsampler(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = rearrange(
-            self.conv(x),
-            "b (c pt ph pw) t h w -> b c (t pt) (h ph) (w pw)",
-            pt=2,
-            ph=2,
-            pw=2,
+            self.conv(x), "b (c pt ph pw) t h w -> b c (t pt) (h ph) (w pw)", pt=2, ph=2, pw=2
         )
         return x[:, :, 1:]
 

@@ -27,11 +27,7 @@ def transformer_memory(config: GeneratorConfig, dtype: torch.dtype, latents: Seq
 def working_memory(config: GeneratorConfig, dtype: torch.dtype, size: tuple[int, int]) -> int:
     """Bytes that generating one chunk at (height, width) takes at its peak, as an estimate."""
     stride = config.vae_stride
-    latents = (
-        (CHUNK_FRAMES - 1) // stride[0] + 1,
-        size[0] // stride[1],
-        size[1] // stride[2],
-    )
+    latents = ((CHUNK_FRAMES - 1) // stride[0] + 1, size[0] // stride[1], size[1] // stride[2])
     pixels = CHUNK_FRAMES * size[0] * size[1]
     video = pixels * (_VIDEO_VALUES * dtype.itemsize + _COLOR_BYTES)
     return max(transformer_memory(config, dtype, latents), video)

@@ -81,8 +81,7 @@ def test_weights_need_no_gradient(bundle):
 
 def test_unused_keys_may_be_there_or_not(lite, rewrite, same):
     rewrite(
-        lite / GENERATOR,
-        lambda w: {key: t for key, t in w.items() if not key.startswith(UNUSED)},
+        lite / GENERATOR, lambda w: {key: t for key, t in w.items() if not key.startswith(UNUSED)}
     )
     same(load_bundle(lite))
     rewrite(lite / GENERATOR, lambda w: {**w, "something.new": torch.zeros(3)})
@@ -258,8 +257,7 @@ def test_a_missing_or_misshapen_key(name, key, shape, lite, rewrite):
 
 def test_a_missing_weight_norm(lite, rewrite):
     rewrite(
-        lite / ENCODER,
-        lambda w: {k: t for k, t in w.items() if not k.endswith("weight.original0")},
+        lite / ENCODER, lambda w: {k: t for k, t in w.items() if not k.endswith("weight.original0")}
     )
     refuse(lite, lite / ENCODER, "encoder.pos_conv_embed.conv.weight", "missing", (16, 4, 16))
 

@@ -154,8 +154,7 @@ def rms_error(found: torch.Tensor, expected: torch.Tensor) -> float:
 # Measured on wan_5: 0.009 and 0.054 in bfloat16 (ComfyUI's own class on the same weights: 0.007 and
 # 0.051), 0.001 and 0.006 in float16 (0.004 and 0.027). Four channels round worse than 96.
 @pytest.mark.parametrize(
-    ("dtype", "encoding", "decoding"),
-    [(torch.bfloat16, 0.015, 0.08), (torch.float16, 0.002, 0.01)],
+    ("dtype", "encoding", "decoding"), [(torch.bfloat16, 0.015, 0.08), (torch.float16, 0.002, 0.01)]
 )
 def test_half_precision_stays_near_float32(dtype, encoding, decoding, golden):
     tensors = golden("wan_5")
