@@ -22,17 +22,16 @@ from flashbench.compare import compare
 from flashbench.models import VARIANTS, abstract_bundle, random_bundle, sizes_of
 from flashbench.reference import Reference, check_checkout
 from flashbench.report import Results, describe_machine, rounded, summary
-from flashbench.stages import StagedStream, speech_like, time_stream
+from flashbench.stages import TimedStream, speech_like
 from flashbench.watch import forget_peak, peak_memory, stopwatch
 from flashbench.work import count_work, matmul_rate
 
 import flashhead
+from flashhead.dtypes import COMPUTE_DTYPES, torch_name
 from flashhead.examples import PHOTOGRAPH
 from flashhead.geometry import FPS
-from flashhead.stream.sampling import plan_sampling
-from flashhead.variants import VARIANTS as PUBLISHED
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {torch_name(dtype): dtype for dtype in COMPUTE_DTYPES.values()}
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -72,7 +71,6 @@ class Samples:
 
     stages: list[dict[str, float]]
     stream: list[float]
-    first: list[float]
     reference: list[dict[str, float]]
 
 
@@ -111,15 +109,7 @@ def measure(options: argparse.Namespace) -> Results:
         _compile(bundle)
 
     start = time.perf_counter()
-    live = flashhead.LiveStream(bundle, str(PHOTOGRAPH), settings)
-    plan = plan_sampling(
-        bundle.generator,
-        live.state.portrait.latents,
-        options.steps,
-        settings.shift,
-        renoise=PUBLISHED[options.variant].sampler == "renoise",
-    )
-    staged = StagedStream(bundle, plan, live.state, settings.color_match)
+    stream = TimedStream(bundle, str(PHOTOGRAPH), settings)
     open_s, compile_s = time.perf_counter() - start, None
     if options.compile:  # once more, to tell the compiling from the opening
         with stopwatch(device) as again:
@@ -128,37 +118,31 @@ def measure(options: argparse.Namespace) -> Results:
 
     count = bundle.geometry.new_samples
     speech = speech_like((options.chunks + 1) * count, options.seed).split(count)
-    beginning = live.state
+    beginning = stream.live.state
     forget_peak(device)
-    frames, first_chunk_s = time_stream(live, speech[0])
+    _, first_chunk_s = stream.whole(speech[0])
     peak = peak_memory(device)
-    staged_frames, _, waits = staged.advance(speech[0])
-    same = torch.equal(frames, staged_frames)
 
     reference, differences = None, {}
     if options.reference:
         reference = Reference(
             options.reference, bundle, PHOTOGRAPH, settings, options.steps, compiled=options.compile
         )
-        now, live.state = live.state, beginning
-        differences = compare(live, plan, reference, speech[0])
-        live.state = now
-        reference.advance(staged.state.audio.samples[0])
+        now, stream.live.state = stream.live.state, beginning
+        differences = compare(stream.live, reference, speech[0])
+        stream.live.state = now
+        reference.advance(now.audio.samples[0])
 
-    taken = Samples([], [], [], [])
+    taken = Samples([], [], [])
     for samples in speech[1:]:
         forget_peak(device)
-        if device.type != "cpu" or not taken.first:  # seconds there, and as steady as the rest
-            ready, early = staged.first_frames(samples)
-            taken.first.append(early)
-        staged_frames, stages, waits = staged.advance(samples)
+        _, stages, waits = stream.by_stage(samples)
         taken.stages.append(stages)
-        frames, seconds = time_stream(live, samples)
+        _, seconds = stream.whole(samples)
         taken.stream.append(seconds)
         peak = max(peak, peak_memory(device)) if device.type == "cuda" else peak
-        same = same and torch.equal(frames, staged_frames)
         if reference:
-            taken.reference.append(reference.advance(staged.state.audio.samples[0]))
+            taken.reference.append(reference.advance(stream.live.state.audio.samples[0]))
 
     # A machine that others use is not equally free at both times.
     rates = {name: max(rate, rates[name]) for name, rate in _rates(device, options.dtype).items()}
@@ -173,13 +157,10 @@ def measure(options: argparse.Namespace) -> Results:
     fps = fresh_frames / end_to_end
     return {
         "stages": _stage_rows(taken, work, rates, options.dtype, differences),
-        "staged_equals_stream": same,
         "fps": fps,
         "real_time_factor": fps / FPS,
         "floor_fps": floor,
         "of_floor": fps / floor,
-        "first_frames": ready,
-        "first_frames_ms": median(taken.first) * 1000,
         "matmul_tflops": rates,
         "peak_memory_bytes": peak,
         "weights_s": weights_s[0],

@@ -16,6 +16,8 @@ from .errors import (
     PortraitWarning,
     SizeError,
 )
+from .media.audio_source import AudioSource, FileAudio
+from .media.video_writer import VideoWriter
 from .models.bundle import Bundle
 from .stream.batch import Session, generate_batch
 from .stream.generate import generate
@@ -25,9 +27,11 @@ from .stream.settings import Settings
 
 __all__ = [
     "AudioError",
+    "AudioSource",
     "Bundle",
     "CheckpointError",
     "Chunk",
+    "FileAudio",
     "FlashHeadError",
     "LiveStream",
     "NonFiniteError",
@@ -36,6 +40,7 @@ __all__ = [
     "Session",
     "Settings",
     "SizeError",
+    "VideoWriter",
     "convert",
     "generate",
     "generate_batch",

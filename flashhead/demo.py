@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from . import pocket
 from .allocator import keep_freed_memory
-from .cli import main as cli
+from .cli.main import main as run_command
 from .examples import SPEECH
 from .variants import REPOSITORY
 
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = ["generate", "--checkpoint", pocket.NAME, "--enlarge", "4"]
     command += ["--portrait", str(faces[given.face])]
     command += ["--audio", given.audio, "--output", given.output]
-    status = cli.main(command)
+    status = run_command(command)
     if status == 0:
         print(NOTICE)
     return status

@@ -3,25 +3,16 @@
 from comfy_api.latest import ComfyExtension, io
 from typing_extensions import override
 
-from .decode_chunk import DecodeChunk
-from .encode_audio import EncodeAudio
+from .audio import PrepareAudio, SplitSpeakers
+from .checkpoint import LoadCheckpoint
 from .example import Example
-from .generate_video import GenerateVideo
-from .incremental_sampler import IncrementalSampler
-from .kept_chunk import KeptDecodeChunk, KeptSampleChunk
-from .live import Live
-from .live_route import register_route
-from .load_checkpoint import LoadCheckpoint
-from .paste_back import PasteBack
+from .live.node import Live
+from .live.route import register_route
 from .paths import register_folders
-from .prepare_portrait import PreparePortrait
-from .sample_chunk import SampleChunk
-from .sampler import Sampler
-from .segment import AppendFrames, JoinFrames, Segment, SpeechSlice
-from .split_speakers import SplitSpeakers
-from .start_stream import StartStream
-from .state_files import LoadState, SaveState
-from .switch_portrait import SwitchPortrait
+from .portrait import PasteBack, PreparePortrait
+from .stream.chunks import DecodeChunk, SampleChunk, StartStream, SwitchPortrait
+from .stream.samplers import GenerateVideo, IncrementalSampler, Sampler
+from .stream.state_files import LoadState, SaveState
 
 
 class FlashHeadExtension(ComfyExtension):
@@ -33,7 +24,7 @@ class FlashHeadExtension(ComfyExtension):
         return [
             LoadCheckpoint,
             Example,
-            EncodeAudio,
+            PrepareAudio,
             PreparePortrait,
             Sampler,
             GenerateVideo,
@@ -47,10 +38,4 @@ class FlashHeadExtension(ComfyExtension):
             Live,
             PasteBack,
             SplitSpeakers,
-            Segment,
-            KeptSampleChunk,
-            KeptDecodeChunk,
-            SpeechSlice,
-            AppendFrames,
-            JoinFrames,
         ]

@@ -6,7 +6,7 @@ from ..flashhead.geometry import CHUNK_FRAMES, FPS
 from ..flashhead.stream.audio_context import CACHE_SECONDS
 from ..flashhead.stream.settings import LONGEST_CACHE
 from .schema import make
-from .types import SpokenAudioType, StateType
+from .types import PreparedAudioType, StateType
 
 
 def model() -> io.Input:
@@ -23,7 +23,7 @@ def vae() -> io.Input:
 
 
 def audio() -> io.Input:
-    return SpokenAudioType.Input("audio", tooltip="From FlashHead Encode Audio.")
+    return PreparedAudioType.Input("audio", tooltip="From FlashHead Prepare Audio.")
 
 
 def portrait(optional: bool = False) -> io.Input:

@@ -3,6 +3,11 @@
 Each is built on ComfyUI's layers and attention, so weight dtype, offload and LoRA are ComfyUI's.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import comfy.latent_formats
 import comfy.ldm.modules.attention
 import comfy.model_base
@@ -20,39 +25,55 @@ from ..flashhead.dtypes import FLOAT8
 from ..flashhead.errors import FlashHeadError
 from ..flashhead.geometry import ChunkGeometry
 from ..flashhead.models.backend import Backend
-from ..flashhead.models.generator import Generator, TimeCondition
+from ..flashhead.models.generator import AudioCondition, Generator, TimeCondition
 from ..flashhead.models.wav2vec2 import AudioEncoder
 from ..flashhead.stream.sampling import Predict
 from ..flashhead.stream.schedule import TRAIN_TIMESTEPS
 from .progress import check_interrupt
 
+Network = TypeVar("Network", bound=torch.nn.Module)
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]
+"""What generator and VAE may compute in, the best first, as ComfyUI asks for them."""
 USE_SAMPLER = (
     "This MODEL is a FlashHead generator, which ordinary samplers cannot run; connect it to the "
     "FlashHead Sampler node instead."
 )
 
 
-def _attention(q, k, v, heads, transformer_options=None):
+def _attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    heads: int,
+    transformer_options: dict[str, Any] | None = None,
+) -> torch.Tensor:
     # Looked up at every call: command line options and other packs may change it.
     return comfy.ldm.modules.attention.optimized_attention(
         q, k, v, heads, transformer_options=transformer_options
     )
 
 
-def _cast(parameter, dtype, device):
+def _cast(parameter: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     return comfy.model_management.cast_to(parameter, dtype=dtype, device=device)
 
 
 def make_backend(
-    weight_dtype: torch.dtype, dtype: torch.dtype, device: torch.device, attention=_attention
+    weight_dtype: torch.dtype,
+    dtype: torch.dtype,
+    device: torch.device,
+    attention: Callable[..., torch.Tensor] = _attention,
 ) -> Backend:
     """ComfyUI's layers for weights of one dtype, computing in another."""
     operations = comfy.ops.pick_operations(weight_dtype, dtype, load_device=device)
     return Backend(operations, attention, _cast, dtype, device)
 
 
-def make_patcher(network, load_device, offload_device, disable_dynamic: bool = False):
+def make_patcher(
+    network: torch.nn.Module,
+    load_device: torch.device,
+    offload_device: torch.device,
+    disable_dynamic: bool = False,
+) -> Any:
     """ComfyUI's handle of a network, with which it loads, offloads and patches it."""
     archive = getattr(comfy.model_management, "archive_model_dtypes", None)
     if archive is not None:
@@ -64,7 +85,7 @@ def make_patcher(network, load_device, offload_device, disable_dynamic: bool = F
     return kind(network, load_device=load_device, offload_device=offload_device)
 
 
-def interruptible(network):
+def interruptible(network: Network) -> Network:
     """Let Cancel stop a network between two of its layers, where it has no steps to stop at."""
     for layer in network.modules():
         if not any(layer.children()):
@@ -92,17 +113,17 @@ class FlashHeadModel(comfy.model_base.BaseModel):
     def geometry(self) -> ChunkGeometry:
         return self.diffusion_model.config.geometry
 
-    def get_dtype(self):
+    def get_dtype(self) -> torch.dtype:
         return self.weight_dtype
 
-    def extra_conds(self, **kwargs):
+    def extra_conds(self, **kwargs: Any) -> Any:
         raise FlashHeadError(USE_SAMPLER)
 
-    def apply_model(self, *args, **kwargs):
+    def apply_model(self, *args: Any, **kwargs: Any) -> Any:
         raise FlashHeadError(USE_SAMPLER)
 
 
-def predictor(model) -> Predict:
+def predictor(model: Any) -> Predict:
     """A MODEL's generator as the library's sampler calls it, behind ComfyUI's wrappers.
 
     torch.compile, for one, is such a wrapper: it puts another `diffusion_model` in for the time of
@@ -113,8 +134,14 @@ def predictor(model) -> Predict:
     wrappers = model.get_all_wrappers(kind)
     wrappers = wrappers + comfy.patcher_extension.get_all_wrappers(kind, given)
 
-    def predict(x, time: TimeCondition, audio, reference, rotary):
-        def velocity(x, sigma, *_args, **_kwargs):
+    def predict(
+        x: torch.Tensor,
+        time: TimeCondition,
+        audio: AudioCondition,
+        reference: torch.Tensor,
+        rotary: torch.Tensor,
+    ) -> torch.Tensor:
+        def velocity(x: torch.Tensor, sigma: torch.Tensor, *_: Any, **_kwargs: Any) -> torch.Tensor:
             options = {"transformer_options": given | {"sigmas": sigma}}
             return base.diffusion_model(x, time, audio, reference, rotary, options)
 
@@ -127,7 +154,7 @@ def predictor(model) -> Predict:
     return predict
 
 
-def flashhead_model(model) -> FlashHeadModel:
+def flashhead_model(model: Any) -> FlashHeadModel:
     """What is behind a MODEL; raises unless it is a generator of ours."""
     if not isinstance(model.model, FlashHeadModel):
         raise FlashHeadError(
@@ -142,7 +169,7 @@ def load_model(
     variant: str,
     weight_dtype: torch.dtype | None,
     disable_dynamic: bool = False,
-):
+) -> Any:
     """MODEL of a checkpoint's generator; `weight_dtype` None lets ComfyUI choose.
 
     In float8 only the blocks' matrices are kept so; everything else in the computing dtype.
@@ -169,12 +196,12 @@ class AudioEncoderModel:
     """What stands behind FLASHHEAD_AUDIO_ENCODER. geometry: of the chunks of the generator that
     it came with."""
 
-    def __init__(self, network: AudioEncoder, patcher, geometry: ChunkGeometry):
+    def __init__(self, network: AudioEncoder, patcher: Any, geometry: ChunkGeometry):
         self.network = network
         self.patcher = patcher
         self.geometry = geometry
 
-    def get_models(self) -> list:
+    def get_models(self) -> list[Any]:
         return [self.patcher]
 
 

@@ -12,8 +12,11 @@ from server import PromptServer
 
 from ..flashhead.geometry import FPS
 from ..flashhead.stream.clock import Clock
+from ..flashhead.stream.loop import Hooks
 
 _PREVIEW_SIZE = 512
+# What the user is shown as one stage.
+_SHOWN_AS = {"noise": "sample", "conditioning": "sample"}
 
 
 def check_interrupt() -> None:
@@ -22,8 +25,8 @@ def check_interrupt() -> None:
 
 
 def say(text: str, warnings: Sequence[str] = ()) -> None:
-    """Show a line of text on the node that is running, in place of the last, and what to warn of
-    below it."""
+    """Show a line of text on the node that is running, in place of the last, with warnings below
+    it."""
     server = getattr(PromptServer, "instance", None)
     if server is not None and server.last_node_id is not None:
         server.send_progress_text("\n".join([text, *warnings]), server.last_node_id)
@@ -44,14 +47,10 @@ class Stages:
         self.started = time.perf_counter()
         self._clock = Clock(device)
 
-    def step(self, done: int, steps: int) -> None:
-        """After a sampling step."""
+    def end(self, name: str) -> None:
+        """A stage is over."""
         check_interrupt()
-
-    def stage(self, name: str) -> None:
-        """After a stage."""
-        check_interrupt()
-        self._clock.lap(name)
+        self._clock.lap(_SHOWN_AS.get(name, name))
 
     def lines(self) -> list[str]:
         """Each stage and its time; waits for the device."""
@@ -80,15 +79,11 @@ class Watch:
         self._bar = comfy.utils.ProgressBar(chunks * steps)
         self._done = 0
         self._stages = Stages(device)
+        self.hooks = Hooks(self._step, lambda name: self._stages.end(name))
 
-    def step(self, done: int, steps: int) -> None:
-        """After a sampling step."""
-        self._stages.step(done, steps)
+    def _step(self, _chunk: int, done: int, _steps: int) -> None:
+        check_interrupt()
         self._bar.update_absolute(self._done * self._steps + done)
-
-    def stage(self, name: str) -> None:
-        """After a stage of a chunk."""
-        self._stages.stage(name)
 
     def chunk(self, frames: torch.Tensor | None = None) -> None:
         """After a chunk; its last frame becomes the preview."""

@@ -6,8 +6,6 @@ from typing import Any
 
 from comfy_api.latest import io
 
-CATEGORY = "FlashHead"
-
 
 def make(kind: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
     """Call `kind` without the keywords that this ComfyUI does not know yet."""
@@ -17,14 +15,4 @@ def make(kind: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
 
 def schema(**keywords: Any) -> io.Schema:
     """A schema in this pack's category."""
-    return make(io.Schema, **{"category": CATEGORY} | keywords)
-
-
-def internal_schema(**keywords: Any) -> io.Schema:
-    """A schema of a node that Incremental Sampler makes for itself, out of sight in the menus."""
-    return schema(
-        category=f"{CATEGORY}/internal",
-        description="Made by FlashHead Incremental Sampler for itself.",
-        is_dev_only=True,
-        **keywords,
-    )
+    return make(io.Schema, category="FlashHead", **keywords)

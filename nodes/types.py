@@ -1,57 +1,57 @@
-"""Custom socket types.
+"""Custom socket types, and what is passed through them.
 
 FLASHHEAD_AUDIO_ENCODER  `AudioEncoderModel`: the audio encoder under ComfyUI's memory management
-FLASHHEAD_AUDIO          `SpokenAudio`: speech cut into chunks, and the encoder that hears it
+FLASHHEAD_AUDIO          `PreparedAudio`: speech cut into chunks, and its audio encoder
 FLASHHEAD_STATE          `State`: where a stream is; nothing in it is ever written to
-FLASHHEAD_FRAMES         `Frames`: the frames so far, chunk by chunk (inside Incremental Sampler)
-FLASHHEAD_CROP           see `crop_type.py`
+FLASHHEAD_CROP           `flashhead.image.crop.Crop`: where a portrait was cut out of a picture
 
 MODEL and VAE are ComfyUI's own; see `models.py` and `vae.py` for what is inside.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from comfy_api.latest import io
 
 from ..flashhead.errors import FlashHeadError
 from ..flashhead.geometry import ChunkGeometry
-from ..flashhead.stream.speech import Speech
+from ..flashhead.stream.clip import SpeechClip
 from ..flashhead.stream.state import StreamState
 from .models import AudioEncoderModel
 
 AudioEncoderType = io.Custom("FLASHHEAD_AUDIO_ENCODER")
-SpokenAudioType = io.Custom("FLASHHEAD_AUDIO")
+PreparedAudioType = io.Custom("FLASHHEAD_AUDIO")
 StateType = io.Custom("FLASHHEAD_STATE")
-FramesType = io.Custom("FLASHHEAD_FRAMES")
+CropType = io.Custom("FLASHHEAD_CROP")
 
 
 @dataclass(frozen=True)
-class SpokenAudio:
-    """Speech is encoded chunk by chunk while sampling, so that its length costs no memory.
+class PreparedAudio:
+    """Speech that is encoded chunk by chunk while sampling, so that its length costs no memory.
 
     source: the AUDIO that it was made of, for a video's sound.
     """
 
-    speech: Speech
+    clip: SpeechClip
     encoder: AudioEncoderModel
-    source: dict
+    source: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """Of a chunk that is sampled and not yet decoded: the frames to show, and the dtype it was
-    computed in."""
+    """Of a chunk that is sampled and not yet decoded: which of its frames will be shown, and the
+    dtype that it was computed in."""
 
-    fresh: range
+    shown: range
     dtype: torch.dtype
 
 
 @dataclass(frozen=True)
 class State:
-    """A stream between two nodes, with its tensors on the CPU.
+    """A stream between two nodes.
 
     geometry: of the model's chunks. sampled: None between chunks.
     """
@@ -59,6 +59,11 @@ class State:
     stream: StreamState
     geometry: ChunkGeometry
     sampled: Sampled | None = None
+
+    def on_cpu(self) -> State:
+        """The same with its tensors on the CPU, as nodes give it on: what ComfyUI caches then
+        takes no memory of the device."""
+        return replace(self, stream=self.stream.to(torch.device("cpu")))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -72,19 +77,3 @@ class State:
                 "The state has a sampled chunk that is not decoded yet; connect the state from "
                 "FlashHead Decode Chunk."
             )
-
-
-@dataclass(frozen=True)
-class Frames:
-    """Frames of all chunks so far, each held once: a list that shares its beginning."""
-
-    images: torch.Tensor
-    before: Frames | None = None
-
-    def chunks(self) -> list[torch.Tensor]:
-        """In order."""
-        found, place = [], self
-        while place is not None:
-            found.append(place.images)
-            place = place.before
-        return found[::-1]

@@ -1,5 +1,9 @@
 """The VAE under ComfyUI's memory management: ours, or core's where it is the same network."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import comfy.latent_formats
 import comfy.model_management
 import comfy.utils
@@ -19,12 +23,16 @@ _WAN = ChunkGeometry(vae_stride=(4, 8, 8), patch_size=(1, 2, 2), latent_channels
 class FlashHeadVAE:
     """What stands behind VAE; core's VAE Decode and VAE Encode can use it too.
 
-    geometry: of the chunks of the generator that it belongs to. limits: what limits the portraits
-    that this generator can animate.
+    geometry: of the chunks of the generator that it belongs to. limits: of a checkpoint that is too
+    small for any portrait.
     """
 
     def __init__(
-        self, network: VAE, patcher, geometry: ChunkGeometry, limits: CheckpointLimits | None = None
+        self,
+        network: VAE,
+        patcher: Any,
+        geometry: ChunkGeometry,
+        limits: CheckpointLimits | None = None,
     ):
         self.first_stage_model = network
         self.patcher = patcher
@@ -46,7 +54,7 @@ class FlashHeadVAE:
         return latents.to(comfy.model_management.intermediate_device())
 
     def decode_tiled(
-        self, samples: torch.Tensor, tile_x: int, tile_y: int, overlap: int = 2, **_
+        self, samples: torch.Tensor, tile_x: int, tile_y: int, overlap: int = 2, **_: Any
     ) -> torch.Tensor:
         """`decode` in overlapping tiles, sizes in latent pixels. All frames of a tile together:
         the network is not causal in time."""
@@ -63,7 +71,7 @@ class FlashHeadVAE:
         return video.movedim(1, -1)
 
     def encode_tiled(
-        self, pixels: torch.Tensor, tile_x: int, tile_y: int, overlap: int = 64, **_
+        self, pixels: torch.Tensor, tile_x: int, tile_y: int, overlap: int = 64, **_: Any
     ) -> torch.Tensor:
         """`encode` in overlapping tiles, sizes in pixels."""
         time, height, width = self.geometry.vae_stride
@@ -90,7 +98,7 @@ class FlashHeadVAE:
         """Frames a latent frame."""
         return self.geometry.vae_stride[0]
 
-    def get_models(self) -> list:
+    def get_models(self) -> list[Any]:
         return [self.patcher]
 
 
@@ -113,7 +121,7 @@ class CoreWanVAE:
     latent_channels = _WAN.latent_channels
     stride = _WAN.vae_stride
 
-    def __init__(self, vae):
+    def __init__(self, vae: Any):
         self._network = vae.first_stage_model
         self._device, self._dtype = vae.device, vae.vae_dtype
         self._format = comfy.latent_formats.Wan21()
@@ -132,7 +140,21 @@ class CoreWanVAE:
         return self._format.process_out(latents)
 
 
-def adapt_vae(vae) -> FlashHeadVAE:
+class ExchangedLatents:
+    """A VAE whose decoder gets its latents as if nodes had handed them on: un-normalised and
+    normalised again, rounding included. So the Sampler gives what its single steps give, to the
+    bit."""
+
+    def __init__(self, vae: VAE):
+        self._vae = vae
+        self.latent_channels, self.stride = vae.latent_channels, vae.stride
+        self.encode, self.normalize, self.denormalize = vae.encode, vae.normalize, vae.denormalize
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        return self._vae.decode(self.normalize(self.denormalize(latents)))
+
+
+def adapt_vae(vae: Any) -> FlashHeadVAE:
     """Ours as it is, core's Wan 2.1 VAE under our protocol; raises for any other."""
     if isinstance(vae, FlashHeadVAE):
         return vae

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -10,24 +10,26 @@ from torch import nn
 from flashhead import Bundle
 from flashhead.checkpoint.components import channels_last
 from flashhead.models.backend import Backend, build
-from flashhead.models.config import AudioEncoderConfig, GeneratorConfig, LTXVAEConfig, WanVAEConfig
+from flashhead.models.config import WanVAEConfig
 from flashhead.models.generator import Generator
 from flashhead.models.ltx_vae import LTXVAE
 from flashhead.models.wan_vae import WanVAE
 from flashhead.models.wav2vec2 import AudioEncoder
-from flashhead.testing import MINIATURE, PUBLISHED_LITE
+from flashhead.testing import (
+    MINIATURE,
+    MINIATURE_PRO,
+    PUBLISHED_LITE,
+    PUBLISHED_PRO,
+    CheckpointConfigs,
+)
 
 VARIANTS = ("lite", "pro")
-_MINIATURE_WAN = WanVAEConfig(base_width=8, widths=(8, 8, 16, 16), residual_blocks=1)
-
-
-@dataclass(frozen=True)
-class CheckpointConfigs:
-    """The three networks' sizes."""
-
-    generator: GeneratorConfig
-    vae: LTXVAEConfig | WanVAEConfig
-    audio_encoder: AudioEncoderConfig
+_SIZES = {
+    ("lite", False): PUBLISHED_LITE,
+    ("lite", True): MINIATURE,
+    ("pro", False): PUBLISHED_PRO,
+    ("pro", True): MINIATURE_PRO,
+}
 
 
 def sizes_of(
@@ -37,20 +39,10 @@ def sizes_of(
 
     `reduced` is the miniature's instead; `layers` is another depth of the generator.
     """
-    lite = MINIATURE if reduced else PUBLISHED_LITE
-    generator, vae = lite.generator, lite.vae
-    if variant == "pro":
-        vae = _MINIATURE_WAN if reduced else WanVAEConfig()
-        generator = replace(
-            generator,
-            in_dim=2 * vae.latent_channels,
-            out_dim=vae.latent_channels,
-            patch_size=(1, 2, 2),
-            vae_stride=vae.stride,
-        )
+    sizes = _SIZES[variant, reduced]
     if layers is not None:
-        generator = replace(generator, num_layers=layers)
-    return CheckpointConfigs(generator, vae, lite.audio_encoder)
+        sizes = replace(sizes, generator=replace(sizes.generator, num_layers=layers))
+    return sizes
 
 
 def _fill(network: nn.Module, device: torch.device, dtype: torch.dtype, seed: int) -> None:

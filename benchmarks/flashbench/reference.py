@@ -87,7 +87,7 @@ class Reference:
         self.pipeline.reset_person_name()
         self.pipeline.generator.manual_seed(self._seed)
 
-    def hear(self, window: Tensor) -> Tensor:
+    def encode_audio(self, window: Tensor) -> Tensor:
         """Audio context of a chunk from all that is in the audio cache, (N,)."""
         total = window.shape[0] // 640
         return self._inference.get_audio_embedding(
@@ -120,7 +120,7 @@ class Reference:
         def draw(*_: Any, dtype: torch.dtype, **__: Any) -> Tensor:
             return next(draws)[0].to(self.device, dtype)
 
-        context = self.hear(window)
+        context = self.encode_audio(window)
         with self._quiet(), mock.patch.object(torch, "randn", draw):
             frames = self._inference.run_pipeline(self.pipeline, context)
         return frames[self._skip :] / 255
@@ -160,7 +160,7 @@ class Reference:
             mock.patch.multiple(pipeline, model=step, vae=timed_vae),
             mock.patch.object(self._module, match.__name__, timed(match, "decode", "colour")),
         ):
-            context = self.hear(window)
+            context = self.encode_audio(window)
             clock.lap("audio")
             frames = self._inference.run_pipeline(pipeline, context)
             frames[self._skip :].to(torch.uint8).cpu()

@@ -103,8 +103,7 @@ def summary(machine: Mapping[str, Any], settings: Mapping[str, Any], results: Re
         "",
         f"frames/s {results['fps']:.2f} ({results['real_time_factor']:.3f} x real time); floor by "
         f"matmul {results['floor_fps']:.1f} frames/s, reached {results['of_floor']:.0%}",
-        f"first frames: {results['first_frames_ms']:.0f} ms for {results['first_frames']}; "
-        f"the stream's whole chunk {results['stages']['end to end']['ms']:.0f} ms",
+        f"a chunk, from its samples to its frames: {results['stages']['end to end']['ms']:.0f} ms",
         f"matmul TFLOP/s: {rates}",
         f"peak memory {results['peak_memory_bytes'] / 2**30:.2f} GiB; weights made in "
         f"{results['weights_s']:.1f} s, stream opened in {results['open_s']:.2f} s, first chunk "
@@ -115,6 +114,4 @@ def summary(machine: Mapping[str, Any], settings: Mapping[str, Any], results: Re
     if results.get("waits") is not None:
         at = f" (at {', '.join(results['waits'])})" if results["waits"] else ""
         lines.append(f"waits for the device inside a chunk: {len(results['waits'])}{at}")
-    if not results["staged_equals_stream"]:
-        lines.append("The staged chunks are not the stream's: the table is of another loop.")
     return "\n".join(lines)

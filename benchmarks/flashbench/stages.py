@@ -1,21 +1,20 @@
-"""One chunk of the real loop, timed part by part."""
+"""Chunks of the real loop, timed as a whole or stage by stage."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from flashhead import Bundle, LiveStream
-from flashhead.image.color import match_color
+from flashhead import Bundle, LiveStream, Settings
 from flashhead.stream.clock import Clock
-from flashhead.stream.loop import hear_chunk
-from flashhead.stream.sampling import SamplingPlan, draw_noise, sample_latents
-from flashhead.stream.state import StreamState
+from flashhead.stream.loop import Hooks
 
 from .watch import stopwatch, watch_waits
+
+# The loop's stages, by the names in the table. "sample" ends with the last step.
+_NAMES = {"color": "colour", "encode": "re-encode"}
 
 
 def to_bytes(frames: Tensor) -> Tensor:
@@ -23,99 +22,41 @@ def to_bytes(frames: Tensor) -> Tensor:
     return frames.mul(255).round_().to(torch.uint8).cpu()
 
 
-def _noise(plan: SamplingPlan, state: StreamState) -> tuple[Tensor, StreamState]:
-    reference = state.portrait.latents
-    noise, rng = draw_noise(state.rng, plan.draws, tuple(reference.shape[1:]))
-    if reference.device.type == "cuda":
-        noise = noise.pin_memory()
-    return noise.to(reference.device, non_blocking=True), replace(state, rng=rng)
+class TimedStream:
+    """A `flashhead.LiveStream` (`live`) whose chunks can be timed by the loop's own hooks."""
 
+    def __init__(self, bundle: Bundle, portrait: str, settings: Settings):
+        self._clock: Clock | None = None
+        hooks = Hooks(lambda _, done, __: self._lap(f"step {done}"), self._lap)
+        self.live = LiveStream(bundle, portrait, settings, hooks=hooks)
+        self.device = self.live.state.portrait.latents.device
 
-class StagedStream:
-    """`flashhead.LiveStream`, its chunk taken apart: the same functions in the same order."""
+    def _lap(self, stage: str) -> None:
+        if self._clock is not None and stage != "sample":
+            self._clock.lap(_NAMES.get(stage, stage))
 
-    def __init__(self, bundle: Bundle, plan: SamplingPlan, state: StreamState, color: float):
-        self.bundle, self.geometry = bundle, bundle.geometry
-        self.plan, self.state, self.color = plan, state, color
-        self.device = state.portrait.latents.device
-
-    @torch.no_grad()
-    def advance(self, samples: Tensor) -> tuple[Tensor, dict[str, float], list[str]]:
-        """The next chunk from its samples.
+    def by_stage(self, samples: Tensor) -> tuple[Tensor, dict[str, float], list[str]]:
+        """The next chunk; the stream stays where it is.
 
         Returns its new frames (n, H, W, 3) uint8, the seconds of each stage, and where the CPU
         waited for the device before the transfer.
         """
-        generator, vae = self.bundle.generator, self.bundle.vae
-        clock = Clock(self.device)
-        with watch_waits(self.device) as waits:
-            context, state = hear_chunk(
-                self.bundle.audio_encoder, self.geometry, samples, self.state
-            )
-            clock.lap("audio")
-            noise, state = _noise(self.plan, state)
-            clock.lap("noise")
-            audio = generator.embed_audio(context)
-            clock.lap("conditioning")
-            latents = sample_latents(
-                generator,
-                self.plan,
-                audio,
-                state.portrait.latents,
-                state.motion,
-                noise,
-                lambda done, steps: clock.lap(f"step {done}"),
-            )
-            video = vae.decode(latents)
-            clock.lap("decode")
-            video = match_color(video, state.portrait.color, self.color)
-            clock.lap("colour")
-            motion = vae.encode(video[:, :, -self.geometry.motion_frames :])
-            clock.lap("re-encode")
-        frames = ((video + 1) / 2).clamp(0, 1).permute(0, 2, 3, 4, 1)
-        frames = to_bytes(frames[0, self.geometry.motion_frames :])
+        state = self.live.state
+        clock = self._clock = Clock(self.device)
+        try:
+            with watch_waits(self.device) as waits:
+                frames = self.live.advance(samples)
+        finally:
+            self._clock, self.live.state = None, state
+        pixels = to_bytes(frames)
         clock.lap("transfer")
-        self.state = replace(state, motion=motion, index=state.index + 1)
-        return frames, clock.seconds(), waits
+        return pixels, clock.seconds(), waits
 
-    @torch.no_grad()
-    def first_frames(self, samples: Tensor) -> tuple[int, float]:
-        """From a chunk's samples to its first new frames as bytes: how many, and the seconds.
-
-        A VAE that decodes piece by piece gives some before the rest; the others give all. Colour
-        is matched frame by frame, so it need not wait either. The stream stays where it is.
-        """
-        vae, skip = self.bundle.vae, self.geometry.motion_frames
+    def whole(self, samples: Tensor) -> tuple[Tensor, float]:
+        """The next chunk as bytes, by the public interface, and the seconds."""
         with stopwatch(self.device) as seconds:
-            context, state = hear_chunk(
-                self.bundle.audio_encoder, self.geometry, samples, self.state
-            )
-            noise, state = _noise(self.plan, state)
-            latents = sample_latents(
-                self.bundle.generator,
-                self.plan,
-                self.bundle.generator.embed_audio(context),
-                state.portrait.latents,
-                state.motion,
-                noise,
-            )
-            pieces = getattr(vae, "decode_stream", lambda whole: iter([vae.decode(whole)]))(latents)
-            done = 0
-            for piece in pieces:
-                done += piece.shape[2]
-                if done > skip:
-                    break
-            fresh = match_color(piece[:, :, -(done - skip) :], state.portrait.color, self.color)
-            to_bytes(((fresh + 1) / 2).clamp(0, 1).permute(0, 2, 3, 4, 1)[0])
-        return done - skip, seconds[0]
-
-
-def time_stream(live: LiveStream, samples: Tensor) -> tuple[Tensor, float]:
-    """The stream's next chunk as bytes, by its public interface, and the seconds."""
-    with stopwatch(live.state.portrait.latents.device) as seconds:
-        (chunk,) = live.push(samples)
-        frames = to_bytes(chunk.frames)
-    return frames, seconds[0]
+            frames = to_bytes(self.live.advance(samples))
+        return frames, seconds[0]
 
 
 def speech_like(count: int, seed: int) -> Tensor:

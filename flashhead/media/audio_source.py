@@ -10,7 +10,7 @@ import operator
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import av
 import numpy as np
@@ -22,6 +22,7 @@ from .resample import resample_to_speech
 _MAX_CHANNELS = 64
 
 
+@runtime_checkable
 class AudioSource(Protocol):
     """Audio of a known length, at its own rate and channel count, as often as it is asked for."""
 

@@ -1,4 +1,4 @@
-"""Audio context: the 8 s cache of stream mode, and the context that a frame sees (DESIGN §1.3)."""
+"""The audio cache of mode "stream", and the audio context that each frame sees (DESIGN §1.3)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ..errors import AudioError
 from ..geometry import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
@@ -47,13 +48,12 @@ class AudioContextCache:
         return self.samples.shape[1] / SAMPLE_RATE
 
     def resized(self, seconds: float) -> AudioContextCache:
-        """The last `seconds` of it, or all of it after silence."""
-        frames = round(seconds * FPS)
-        silence = torch.zeros(self.samples.shape[0], frames * SAMPLES_PER_FRAME)
-        if silence.shape == self.samples.shape:
+        """The last `seconds` of it, rounded to whole frames; silence first, where it is shorter."""
+        length = round(seconds * FPS) * SAMPLES_PER_FRAME
+        missing = length - self.samples.shape[1]
+        if missing == 0:
             return self
-        joined = torch.cat([silence, self.samples], dim=1)
-        return replace(self, samples=joined[:, -silence.shape[1] :])
+        return replace(self, samples=functional.pad(self.samples, (missing, 0)))
 
     def push(self, samples: Tensor) -> AudioContextCache:
         """Append (N,) or (B, N) new samples and forget as many of the oldest."""

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import FlashHeadError
 from ..geometry import frame_count
-from ..image.portrait import Portrait, load_portrait, prepare_portrait
+from ..image.portrait import Portrait, prepare_portrait
 from ..media.audio_source import AudioSource, speech_blocks
 from ..models.bundle import Bundle
+from .clip import ClipPlan
 from .generate import audio_source
-from .live import OnChunkStep
-from .loop import Chunk, condition_on, hear_chunk, plan_stream, render_chunk
+from .loop import Chunk, ChunkAudio, ChunkLoop, Hooks, OnStep
 from .settings import Settings
-from .state import select_sessions, start_stream
+from .state import select_sessions
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Session:
     """One speaker: portrait, waveform and sample rate as for `generate`, and a seed."""
 
     portrait: Portrait
-    waveform: Tensor | AudioSource
+    waveform: Tensor | np.ndarray | AudioSource
     sample_rate: int | None = None
     seed: int = 42
 
@@ -34,9 +35,9 @@ def generate_batch(
     bundle: Bundle,
     sessions: Sequence[Session],
     settings: Settings | None = None,
-    on_step: OnChunkStep | None = None,
+    on_step: OnStep | None = None,
 ) -> Iterator[list[Chunk | None]]:
-    """Make several portraits speak at once, each what it would say alone in stream mode.
+    """Make several portraits speak at once, each what it would say alone in mode "stream".
 
     Input is checked at once; the work is done as the iterator is walked. Memory grows with the
     number of sessions. A session that is over leaves the batch.
@@ -56,40 +57,32 @@ def generate_batch(
     settings = settings or Settings()
     if not sessions:
         raise FlashHeadError("A batch of no sessions was asked for; give at least one.")
-    settings = replace(settings, size=settings.size or bundle.native_size)
-    bundle.geometry.check_size(settings.size)
+    size = settings.size or bundle.native_size
+    bundle.geometry.check_size(size)
     for session in sessions:
         replace(settings, seed=session.seed)  # checks the seed
-    pictures = [load_portrait(session.portrait) for session in sessions]
+    portraits = torch.stack([prepare_portrait(session.portrait, size) for session in sessions])
     sources = [audio_source(session.waveform, session.sample_rate) for session in sessions]
-    seeds = tuple(session.seed for session in sessions)
-    return _run(bundle, pictures, sources, seeds, settings, on_step)
 
+    def run() -> Iterator[list[Chunk | None]]:
+        loop = ChunkLoop.of(bundle, settings, sessions=len(sessions), hooks=Hooks(on_step))
+        state = loop.start(portraits, tuple(session.seed for session in sessions))
+        geometry = bundle.geometry
+        frames_of = [frame_count(source.samples, source.sample_rate) for source in sources]
+        plans = [ClipPlan(geometry, frames) for frames in frames_of]
+        blocks = [speech_blocks(source, geometry.new_samples) for source in sources]
+        active = list(range(len(sources)))
+        while active:
+            samples = torch.stack([next(blocks[session]) for session in active])
+            frames, state = loop.step(ChunkAudio(samples), state)
+            index, start = state.index - 1, (state.index - 1) * geometry.new_frames
+            chunks: list[Chunk | None] = [None] * len(sources)
+            for session, new in zip(active, frames, strict=True):
+                chunks[session] = Chunk(new[: len(plans[session].span(index))], index, start)
+            yield chunks
+            going = [n for n, session in enumerate(active) if plans[session].chunks > state.index]
+            if 0 < len(going) < len(active):
+                state = select_sessions(state, going)
+            active = [active[n] for n in going]
 
-def _run(bundle, pictures, sources, seeds, settings, on_step) -> Iterator[list[Chunk | None]]:
-    geometry = bundle.geometry
-    portraits = torch.stack([prepare_portrait(picture, settings.size) for picture in pictures])
-    state = start_stream(condition_on(bundle, portraits), seeds, settings.cache_seconds)
-    plan = plan_stream(bundle.generator, bundle.variant, settings, state.portrait.latents)
-    totals = [frame_count(source.samples, source.sample_rate) for source in sources]
-    speech = [speech_blocks(source, geometry.new_samples) for source in sources]
-    active, start = list(range(len(sources))), 0
-    while active:
-        index = state.index
-
-        def step(done: int, steps: int, index: int = index) -> None:
-            if on_step is not None:
-                on_step(index, done, steps)
-
-        samples = torch.stack([next(speech[session]) for session in active])
-        context, state = hear_chunk(bundle.audio_encoder, geometry, samples, state)
-        frames, state = render_chunk(bundle, plan, context, state, settings, step)
-        chunks: list[Chunk | None] = [None] * len(sources)
-        for session, new in zip(active, frames[:, geometry.motion_frames :], strict=True):
-            chunks[session] = Chunk(new, index, start).head(totals[session] - start)
-        start += geometry.new_frames
-        yield chunks
-        going = [place for place, session in enumerate(active) if totals[session] > start]
-        if 0 < len(going) < len(active):
-            state = select_sessions(state, going)
-        active = [active[place] for place in going]
+    return run()

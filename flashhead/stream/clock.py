@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 
 import torch
 
@@ -26,26 +27,30 @@ class Clock:
         self._device = device
         synchronize(device)
         self._laps: list[str] = []
-        self._marks = [self._now()]
+        self._events: list[torch.cuda.Event] = []  # on CUDA
+        self._times: list[float] = []  # elsewhere
+        self._mark()
 
-    def _now(self) -> float | torch.cuda.Event:
-        if self._device.type != "cuda":
+    def _mark(self) -> None:
+        if self._device.type == "cuda":
+            event = torch.cuda.Event(enable_timing=True)
+            event.record()
+            self._events.append(event)
+        else:
             synchronize(self._device)
-            return time.perf_counter()
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        return event
+            self._times.append(time.perf_counter())
 
     def lap(self, name: str) -> None:
         """End the lap that runs now, and call it `name`."""
         self._laps.append(name)
-        self._marks.append(self._now())
+        self._mark()
 
     def seconds(self) -> dict[str, float]:
         """Time of each lap, those of one name together, in order; waits for the device."""
         synchronize(self._device)
+        passed = [end - start for start, end in pairwise(self._times)]
+        passed += [start.elapsed_time(end) / 1000 for start, end in pairwise(self._events)]
         total: dict[str, float] = {}
-        for name, start, end in zip(self._laps, self._marks, self._marks[1:], strict=False):
-            passed = end - start if isinstance(end, float) else start.elapsed_time(end) / 1000
-            total[name] = total.get(name, 0.0) + passed
+        for name, seconds in zip(self._laps, passed, strict=True):
+            total[name] = total.get(name, 0.0) + seconds
         return total

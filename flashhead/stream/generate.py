@@ -2,42 +2,33 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ..errors import AudioError
-from ..geometry import FPS, SAMPLES_PER_FRAME, ChunkGeometry, frame_count
-from ..image.portrait import Portrait, load_portrait
+from ..geometry import FPS, frame_count
+from ..image.portrait import Portrait, prepare_portrait
 from ..media.audio_source import AudioSource, TensorAudio, speech_blocks
-from ..media.resample import speech_length
 from ..models.bundle import Bundle
-from .audio_context import CACHE_SECONDS, frame_context
-from .live import LiveStream, OnChunkStep
-from .loop import Chunk
+from .audio_context import CACHE_SECONDS
+from .clip import AUDIO_MODES, ClipPlan, SpeechClip
+from .loop import Chunk, ChunkAudio, ChunkLoop, Hooks, OnStep, Recall
 from .settings import Settings
-
-AUDIO_MODES = ("stream", "once")
+from .state import StreamState
 
 
 def audio_source(
     waveform: Tensor | np.ndarray | AudioSource, sample_rate: int | None
 ) -> AudioSource:
-    """A source from either way of giving audio; raises `AudioError`."""
-    if hasattr(waveform, "blocks"):
+    """A source from a waveform (N,) or (channels, N) and its rate in Hz, or the source that was
+    given. Raises `AudioError`."""
+    if isinstance(waveform, AudioSource):
         return waveform
-    if sample_rate is None and isinstance(waveform, Tensor | np.ndarray):
+    if sample_rate is None:
         raise AudioError("A waveform came without its sample_rate in Hz.")
     return TensorAudio(waveform, sample_rate)
-
-
-def chunk_count(geometry: ChunkGeometry, frames: int, audio_mode: str) -> int:
-    """Chunks that a clip of `frames` frames takes; once mode keeps the whole first chunk."""
-    first = geometry.frames if audio_mode == "once" else geometry.new_frames
-    return 1 + math.ceil(max(0, frames - first) / geometry.new_frames)
 
 
 def generate(
@@ -52,11 +43,11 @@ def generate(
     shift: float = 5.0,
     color_match: float = 1.0,
     guidance: float | None = None,
-    audio_mode: str = "stream",
+    audio_mode: str = AUDIO_MODES[0],
     cache_seconds: float = CACHE_SECONDS,
     seam_fade: int | None = None,
     switches: Mapping[float, Portrait] | None = None,
-    on_step: OnChunkStep | None = None,
+    on_step: OnStep | None = None,
 ) -> Iterator[Chunk]:
     """Make a portrait speak, chunk by chunk.
 
@@ -76,9 +67,9 @@ def generate(
         color_match: strength of the colour matching, 0 (off) to 1.
         guidance: audio guidance scale; None is the variant's own: 1 (off) for Lite and Pro, 3 for
             the teacher.
-        audio_mode: "stream" hears the audio as it comes, with a cache of the past; "once" encodes
+        audio_mode: "stream" encodes the audio as it comes, with a cache of the past; "once" encodes
             the clip whole (memory grows with its length).
-        cache_seconds: the past that stream mode hears.
+        cache_seconds: the past that mode "stream" encodes with each chunk.
         seam_fade: frames that the jump where a chunk begins takes to fade out, 0 (off) to 15; None
             is the checkpoint's own: 0, and 6 for the pocket one.
         switches: seconds -> another portrait, from the first chunk that starts then or later;
@@ -91,54 +82,77 @@ def generate(
     Raises:
         FlashHeadError: bad input, before any work; or frames that are not finite, at their chunk.
     """
-    size = size or bundle.native_size
     settings = Settings(size, seed, steps, shift, color_match, guidance, cache_seconds, seam_fade)
-    bundle.geometry.check_size(size)
+    source = audio_source(waveform, sample_rate)
+    return generate_clip(bundle, portrait, source, settings, audio_mode, switches, on_step)
+
+
+def generate_clip(
+    bundle: Bundle,
+    portrait: Portrait,
+    source: AudioSource,
+    settings: Settings,
+    audio_mode: str = AUDIO_MODES[0],
+    switches: Mapping[float, Portrait] | None = None,
+    on_step: OnStep | None = None,
+) -> Iterator[Chunk]:
+    """`generate` for a caller that has its `Settings` and `AudioSource` already."""
     if audio_mode not in AUDIO_MODES:
         raise AudioError(
             f"Unknown audio mode '{audio_mode}'; expected one of {', '.join(AUDIO_MODES)}."
         )
-    picture = load_portrait(portrait)
-    source = audio_source(waveform, sample_rate)
-    later = [(at, load_portrait(other)) for at, other in sorted((switches or {}).items())]
+    size = settings.size or bundle.native_size
+    bundle.geometry.check_size(size)
+    picture = prepare_portrait(portrait, size)
+    later = [(at, prepare_portrait(other, size)) for at, other in sorted((switches or {}).items())]
 
     def run() -> Iterator[Chunk]:
-        live = LiveStream(bundle, picture, settings, on_step)
-        renders = (_stream if audio_mode == "stream" else _once)(live, source)
-        total, start = frame_count(source.samples, source.sample_rate), 0
-        while start < total:
-            while later and start >= later[0][0] * FPS:
-                live.switch(later.pop(0)[1])
-            chunk = Chunk(next(renders), live.state.index - 1, start).head(total - start)
-            start += len(chunk.frames)
+        loop = ChunkLoop.of(bundle, settings, hooks=Hooks(on_step))
+        state = loop.start(picture)
+        audio = _stream(bundle, source) if audio_mode == AUDIO_MODES[0] else _once(bundle, source)
+        for chunk, _ in render_clip(loop, state, audio, later):
             yield chunk
             del chunk  # not held while the next one is made
 
     return run()
 
 
-def _stream(live: LiveStream, source: AudioSource) -> Iterator[Tensor]:
-    for samples in speech_blocks(source, live.geometry.new_samples):
-        yield live.advance(samples)
+def render_clip(
+    loop: ChunkLoop,
+    state: StreamState,
+    audio: Iterable[ChunkAudio],
+    switches: Sequence[tuple[float, Tensor]] = (),
+    recall: Recall | None = None,
+) -> Iterator[tuple[Chunk, StreamState]]:
+    """The chunks of one session, each with the state after it.
+
+    Args:
+        state: from `ChunkLoop.start`, or to go on from.
+        audio: of each chunk in turn.
+        switches: (seconds, portrait (3, H, W) in [-1, 1]), in order of time.
+        recall: as for `ChunkLoop.step`.
+    """
+    waiting, start = list(switches), 0
+    options = {} if recall is None else {"recall": recall}
+    for part in audio:
+        while waiting and start >= waiting[0][0] * FPS:
+            state = loop.switch(state, waiting.pop(0)[1])
+        frames, state = loop.step(part, state, **options)
+        chunk = Chunk(frames[0], state.index - 1, start)
+        start += len(chunk.frames)
+        yield chunk, state
+        del frames, chunk  # not held while the next one is made
 
 
-def once_samples(geometry: ChunkGeometry, samples: int) -> int:
-    """16 kHz samples that a clip is padded to in once mode: a chunk and whole slices."""
-    first = geometry.frames * SAMPLES_PER_FRAME
-    slices = math.ceil(max(0, samples - first) / geometry.new_samples)
-    return first + slices * geometry.new_samples
+def _stream(bundle: Bundle, source: AudioSource) -> Iterator[ChunkAudio]:
+    """Audio that is read and resampled as it is needed."""
+    plan = ClipPlan(bundle.geometry, frame_count(source.samples, source.sample_rate))
+    blocks = speech_blocks(source, bundle.geometry.new_samples)
+    for chunk, samples in zip(range(plan.chunks), blocks, strict=False):
+        yield ChunkAudio(samples, plan.shown(chunk))
 
 
-def _once(live: LiveStream, source: AudioSource) -> Iterator[Tensor]:
-    geometry = live.geometry
-    samples = speech_length(source.samples, source.sample_rate)
-    speech = torch.cat(list(speech_blocks(source, geometry.new_samples)))[:samples]
-    padded = torch.zeros(once_samples(geometry, samples), dtype=torch.float32)
-    padded[: len(speech)] = speech
-    with torch.no_grad():
-        features = live.bundle.audio_encoder.encode(padded[None])
-    start, skip = 0, 0
-    while start + geometry.frames <= features.shape[1]:
-        context = frame_context(features, start, geometry.frames)
-        yield live.render(context)[skip:]
-        start, skip = start + geometry.new_frames, geometry.motion_frames
+def _once(bundle: Bundle, source: AudioSource) -> Iterator[ChunkAudio]:
+    clip = SpeechClip.of(source).encoded(bundle.audio_encoder, bundle.geometry)
+    for chunk in range(clip.plan(bundle.geometry).chunks):
+        yield clip.chunk_audio(bundle.geometry, chunk)

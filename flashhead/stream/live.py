@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -11,11 +11,9 @@ from ..errors import AudioError
 from ..geometry import SAMPLE_RATE, frame_count
 from ..image.portrait import Portrait, prepare_portrait
 from ..models.bundle import Bundle
-from .loop import Chunk, condition_on, hear_chunk, plan_stream, render_chunk
+from .loop import Chunk, ChunkAudio, ChunkLoop, Hooks, OnStep
 from .settings import Settings
-from .state import PortraitCondition, StreamState, start_stream, switch_portrait
-
-OnChunkStep = Callable[[int, int, int], None]
+from .state import StreamState
 
 
 class LiveStream:
@@ -30,6 +28,7 @@ class LiveStream:
         settings: size, seed, steps and so on.
         on_step: called with (chunk, steps done, steps) after each sampling step; may raise to
             stop, which leaves the state as it was before the chunk.
+        hooks: the same and more, see `Hooks`; instead of `on_step`.
 
     Raises:
         FlashHeadError: a portrait or size that cannot be used.
@@ -43,46 +42,27 @@ class LiveStream:
         bundle: Bundle,
         portrait: Portrait,
         settings: Settings | None = None,
-        on_step: OnChunkStep | None = None,
+        on_step: OnStep | None = None,
+        *,
+        hooks: Hooks | None = None,
     ):
-        self.bundle = bundle
-        self.settings = settings or Settings()
-        self.size = self.settings.size or bundle.native_size
+        self.bundle, self.settings = bundle, settings or Settings()
+        self.loop = ChunkLoop.of(bundle, self.settings, hooks=hooks or Hooks(on_step))
         self.geometry = bundle.geometry
-        self.on_step = on_step
-        self.geometry.check_size(self.size)
-        condition = self._condition(portrait)
-        self.state = start_stream(condition, self.settings.seed, self.settings.cache_seconds)
-        self._plan = plan_stream(bundle.generator, bundle.variant, self.settings, condition.latents)
+        self.state: StreamState = self.loop.start(prepare_portrait(portrait, self.loop.size))
         self._pending = torch.empty(0, dtype=torch.float32)
-        self._heard = 0
-        self._shown = 0
+        self._pushed = 0  # samples
+        self._shown = 0  # frames
 
     def switch(self, portrait: Portrait) -> None:
         """Go on with another portrait: from the next chunk its face, colours and motion; audio and
         noise go on as they were."""
-        self.state = switch_portrait(self.state, self._condition(portrait))
-
-    def _condition(self, portrait: Portrait) -> PortraitCondition:
-        return condition_on(self.bundle, prepare_portrait(portrait, self.size).unsqueeze(0))
+        self.state = self.loop.switch(self.state, prepare_portrait(portrait, self.loop.size))
 
     def advance(self, samples: Tensor) -> Tensor:
-        """One chunk from exactly `geometry.new_samples` samples: its new frames (n, H, W, 3)."""
-        context, state = hear_chunk(self.bundle.audio_encoder, self.geometry, samples, self.state)
-        return self.render(context, state)[self.geometry.motion_frames :]
-
-    def render(self, context: Tensor, state: StreamState | None = None) -> Tensor:
-        """One chunk from audio context (1, frames, 5, layers, channels): all its frames."""
-        state = state or self.state
-        index = state.index
-
-        def step(done: int, steps: int) -> None:
-            if self.on_step is not None:
-                self.on_step(index, done, steps)
-
-        frames, state = render_chunk(self.bundle, self._plan, context, state, self.settings, step)
-        self.state = state
-        return frames[0]
+        """One chunk from `geometry.new_samples` samples (or fewer: silence is added): its new
+        frames (n, H, W, 3)."""
+        return self._render(ChunkAudio(samples))
 
     def push(self, samples: Tensor) -> Iterator[Chunk]:
         """Feed mono samples (n,) at 16 kHz, any number of them; yields the chunks they fill.
@@ -95,28 +75,32 @@ class LiveStream:
                 "samples (n,) at 16 kHz."
             )
         self._pending = torch.cat([self._pending, samples.float().cpu()])
-        self._heard += samples.shape[0]
+        self._pushed += samples.shape[0]
         return self._chunks()
 
     def finish(self) -> Iterator[Chunk]:
         """The rest, filled up with silence and cut to round(seconds x 25) frames in all."""
-        if not self._heard:
-            return
-        total = frame_count(self._heard, SAMPLE_RATE)
-        yield from self._chunks(total)
-        if self._shown < total:
-            missing = self.geometry.new_samples - self._pending.shape[0]
-            self._pending = torch.cat([self._pending, torch.zeros(missing, dtype=torch.float32)])
+        if self._pushed:
+            total = frame_count(self._pushed, SAMPLE_RATE)
             yield from self._chunks(total)
+            if self._shown < total:
+                yield self._chunk(total)
 
     def _chunks(self, total: int | None = None) -> Iterator[Chunk]:
-        size = self.geometry.new_samples
-        while self._pending.shape[0] >= size:
-            frames = self.advance(self._pending[:size])
-            # Not before, so that a chunk that fails can be done again.
-            self._pending = self._pending[size:]
-            chunk = Chunk(frames, self.state.index - 1, self._shown)
-            if total is not None:
-                chunk = chunk.head(total - self._shown)
-            self._shown += len(chunk.frames)
-            yield chunk
+        """Chunks of the samples that wait, as long as they fill one; `total`: of the video."""
+        while self._pending.shape[0] >= self.geometry.new_samples:
+            yield self._chunk(total)
+
+    def _chunk(self, total: int | None) -> Chunk:
+        first, new, start = self.geometry.motion_frames, self.geometry.new_frames, self._shown
+        count = new if total is None else min(new, total - start)
+        samples = self._pending[: self.geometry.new_samples]
+        frames = self._render(ChunkAudio(samples, range(first, first + count)))
+        # Not before, so that a chunk that fails can be done again.
+        self._pending = self._pending[self.geometry.new_samples :]
+        self._shown += count
+        return Chunk(frames, self.state.index - 1, start)
+
+    def _render(self, audio: ChunkAudio) -> Tensor:
+        frames, self.state = self.loop.step(audio, self.state)
+        return frames[0]

@@ -1,27 +1,68 @@
-"""The loop: a chunk of audio in, a chunk of frames and the next state out (DESIGN §1.5)."""
+"""The chunk loop: a chunk's audio and a state in, its frames and the next state out (DESIGN §1.5).
+
+Encode the audio, sample latents, decode, match colours, encode the last frames again: here and
+nowhere else. `generate`, `LiveStream`, `generate_batch`, the ComfyUI nodes and the benchmark are
+callers. Nothing here holds a run's state.
+"""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from ..dtypes import torch_name
 from ..errors import NonFiniteError, PortraitWarning
 from ..geometry import ChunkGeometry
-from ..image.color import match_color
+from ..image.color import ColorTarget, match_color
 from ..image.seams import fade_seam
 from ..models.bundle import Bundle
 from ..models.generator import Generator
-from ..models.limits import native_fade, portrait_warnings
+from ..models.limits import CheckpointLimits, native_fade, portrait_warnings
 from ..models.vae import VAE
 from ..models.wav2vec2 import AudioEncoder
 from ..variants import VARIANTS
-from .sampling import OnStep, Predict, SamplingPlan, draw_noise, plan_sampling, sample_latents
+from .sampling import Predict, SamplingPlan, draw_noise, plan_sampling, sample_latents
 from .settings import Settings
-from .state import PortraitCondition, StreamState, encode_portrait
+from .state import (
+    PortraitCondition,
+    StreamState,
+    encode_portrait,
+    start_stream,
+    switch_portrait,
+)
+
+Result = TypeVar("Result")
+OnStep = Callable[[int, int, int], None]
+"""Called with (chunk, steps done, steps) after each sampling step; may raise to stop."""
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What to call while a chunk is made. Each may raise to stop; no state is lost then.
+
+    on_step: after each sampling step. on_stage: with a stage's name when it ends: "audio",
+    "noise", "conditioning", "sample", "decode", "color", "encode".
+    """
+
+    on_step: OnStep | None = None
+    on_stage: Callable[[str], None] | None = None
+
+    def step(self, chunk: int, done: int, steps: int) -> None:
+        if self.on_step is not None:
+            self.on_step(chunk, done, steps)
+
+    def stage(self, name: str) -> None:
+        if self.on_stage is not None:
+            self.on_stage(name)
+
+
+NO_HOOKS = Hooks()
 
 
 @dataclass(frozen=True)
@@ -36,160 +77,268 @@ class Chunk:
     index: int
     start: int
 
-    def head(self, count: int) -> Chunk:
-        """The chunk's first `count` frames."""
-        return replace(self, frames=self.frames[:count])
 
+@dataclass(frozen=True)
+class ChunkAudio:
+    """The audio of one chunk.
 
-OnStage = Callable[[str], None]
-"""Told the name of each stage of a chunk when it ends: audio, sample, decode, color, encode."""
-
-
-def ignore_stage(stage: str) -> None:
-    """An `OnStage` for who does not care."""
-
-
-@torch.no_grad()
-def hear_chunk(
-    encoder: AudioEncoder,
-    geometry: ChunkGeometry,
-    samples: Tensor,
-    state: StreamState,
-    on_stage: OnStage = ignore_stage,
-) -> tuple[Tensor, StreamState]:
-    """Push a chunk's new samples, (N,) or (B, N) at 16 kHz, and encode what is now in the cache.
-
-    Returns the audio context of the chunk's frames, (B, frames, 5, layers, channels), and the
-    state that has heard it.
+    samples: (N,) or (B, N) at 16 kHz, from under its new frames; silence is added where they are
+    fewer than `geometry.new_samples`. shown: which of the decoded frames are new and wanted; None
+    is all after the motion frames. context: audio context (1, frames, 5, layers, channels) that
+    was encoded beforehand, as in mode "once"; None means to encode the audio cache.
     """
-    state = replace(state, audio=state.audio.push(samples))
-    context = state.audio.context(encoder, geometry.frames)
-    on_stage("audio")
-    return context, state
+
+    samples: Tensor
+    shown: range | None = None
+    context: Tensor | None = None
 
 
-@torch.no_grad()
-def sample_chunk(
-    generator: Generator,
-    plan: SamplingPlan,
-    context: Tensor,
-    state: StreamState,
-    on_step: OnStep | None = None,
-    on_stage: OnStage = ignore_stage,
-    predict: Predict | None = None,
-) -> tuple[Tensor, StreamState]:
-    """Latents (B, C, T, h, w) of the next chunk, and the state with its noise drawn.
+@dataclass(frozen=True)
+class SampledChunk:
+    """A chunk between sampling and decoding.
 
-    `context` are the audio context of the chunk's frames (B, frames, 5, layers, channels).
-    `predict` stands before the generator, when given.
+    latents: (B, C, T, h, w) float32. shown: which of its frames will be shown. dtype: what the
+    generator computed in.
     """
-    reference = generator.backend.to(state.portrait.latents, torch.float32)
-    noise, rng = draw_noise(state.rng, plan.draws, tuple(reference.shape[1:]))
-    if reference.device.type == "cuda":
-        noise = noise.pin_memory()
-    latents = sample_latents(
-        predict or generator,
-        plan,
-        generator.embed_audio(context),
-        reference,
-        generator.backend.to(state.motion, torch.float32),
-        noise.to(reference.device, non_blocking=True),
-        on_step,
-    )
-    on_stage("sample")
-    return latents, replace(state, rng=rng)
 
-
-@torch.no_grad()
-def decode_chunk(
-    vae: VAE,
-    geometry: ChunkGeometry,
-    latents: Tensor,
-    state: StreamState,
-    color_strength: float = 1.0,
-    on_stage: OnStage = ignore_stage,
-    seam_fade: int = 0,
-) -> tuple[Tensor, StreamState]:
-    """All frames of a chunk, and the state that the next chunk starts from.
-
-    Returns (B, frames, H, W, 3) float32 in [0, 1]; the first `geometry.motion_frames` of them
-    repeat the chunk before. Matching is skipped at strength 0, and fading seams at 0 frames.
-    """
-    video = vae.decode(latents)
-    on_stage("decode")
-    video = match_color(video, state.portrait.color.to(video.device), color_strength)
-    on_stage("color")
-    motion = vae.encode(video[:, :, -geometry.motion_frames :])
-    on_stage("encode")
-    frames = ((video + 1) / 2).clamp(0, 1).permute(0, 2, 3, 4, 1)
-    shown = None
-    if seam_fade:
-        frames = fade_seam(frames, state.shown, geometry.motion_frames, seam_fade)
-        # Not a view, which would keep the whole chunk.
-        shown = frames[:, -1].clone(memory_format=torch.contiguous_format)
-    return frames, replace(state, motion=motion, index=state.index + 1, shown=shown)
-
-
-def condition_on(bundle: Bundle, portraits: Tensor) -> PortraitCondition:
-    """Portraits (B, 3, H, W) in [-1, 1] -> their condition; a `PortraitWarning` for each that a
-    small checkpoint cannot animate."""
-    condition = encode_portrait(bundle.vae, bundle.geometry, portraits)
-    for portrait in portraits:
-        for text in portrait_warnings(bundle.limits, portrait):
-            warnings.warn(text, PortraitWarning, stacklevel=2)
-    return condition
+    latents: Tensor
+    shown: range
+    dtype: torch.dtype
 
 
 def plan_stream(
-    generator: Generator, variant_name: str, settings: Settings, latents: Tensor
+    generator: Generator, variant: str, settings: Settings, shape: Sequence[int]
 ) -> SamplingPlan:
-    """The sampling plan of a stream whose latents are like these, with the variant's defaults."""
-    variant = VARIANTS[variant_name]
+    """The sampling plan for latents of a shape (B, C, T, h, w), with the variant's defaults."""
+    defaults = VARIANTS[variant]
     return plan_sampling(
         generator,
-        latents,
-        settings.steps or variant.steps,
+        shape,
+        settings.steps or defaults.steps,
         settings.shift,
-        renoise=variant.sampler == "renoise",
-        guidance=variant.guidance if settings.guidance is None else settings.guidance,
+        renoise=defaults.sampler == "renoise",
+        guidance=defaults.guidance if settings.guidance is None else settings.guidance,
     )
 
 
-def render_chunk(
-    bundle: Bundle,
-    plan: SamplingPlan,
-    context: Tensor,
-    state: StreamState,
-    settings: Settings,
-    on_step: OnStep | None = None,
-) -> tuple[Tensor, StreamState]:
-    """`sample_chunk`, then `decode_chunk`, and the check that the frames are finite."""
-    latents, state = sample_chunk(bundle.generator, plan, context, state, on_step)
-    frames, state = decode_chunk(
-        bundle.vae,
-        bundle.geometry,
-        latents,
-        state,
-        settings.color_match,
-        seam_fade=native_fade(bundle.limits) if settings.seam_fade is None else settings.seam_fade,
-    )
-    check_finite(frames, state, bundle.dtype)
-    return frames, state
+@dataclass(frozen=True)
+class ChunkSampler:
+    """First half of the loop: audio and state to latents.
 
-
-def check_finite(frames: Tensor, state: StreamState, dtype: torch.dtype) -> None:
-    """Raise `NonFiniteError` if a chunk's frames or motion latents hold NaN or infinity, with
-    advice for the dtype that it was computed in.
-
-    Waits for the device, so it belongs at the end of a chunk.
+    plan: of all chunks of a run. cache_seconds: past audio that is encoded with each chunk.
+    predict: stands before the generator where a host has wrapped it; None is the generator.
     """
-    if bool(torch.isfinite(frames).all() & torch.isfinite(state.motion).all()):
-        return
+
+    generator: Generator
+    audio_encoder: AudioEncoder
+    plan: SamplingPlan
+    cache_seconds: float
+    predict: Predict | None = None
+    hooks: Hooks = NO_HOOKS
+
+    @property
+    def geometry(self) -> ChunkGeometry:
+        return self.generator.config.geometry
+
+    @torch.no_grad()
+    def sample(self, audio: ChunkAudio, state: StreamState) -> tuple[SampledChunk, StreamState]:
+        """The next chunk's latents, and the state with its audio taken in and its noise drawn."""
+        context, state = self.encode_audio(audio, state)
+        generator, index = self.generator, state.index
+        reference = generator.backend.to(state.portrait.latents, torch.float32)
+        noise, rng = draw_noise(state.rng, self.plan.draws, tuple(reference.shape[1:]))
+        if reference.device.type == "cuda":
+            noise = noise.pin_memory()
+        noise = noise.to(reference.device, non_blocking=True)
+        self.hooks.stage("noise")
+        condition = generator.embed_audio(context)
+        self.hooks.stage("conditioning")
+        latents = sample_latents(
+            self.predict or generator,
+            self.plan,
+            condition,
+            reference,
+            generator.backend.to(state.motion, torch.float32),
+            noise,
+            lambda done, steps: self.hooks.step(index, done, steps),
+        )
+        self.hooks.stage("sample")
+        shown = audio.shown or range(self.geometry.motion_frames, self.geometry.frames)
+        return SampledChunk(latents, shown, generator.backend.dtype), replace(state, rng=rng)
+
+    @torch.no_grad()
+    def encode_audio(self, audio: ChunkAudio, state: StreamState) -> tuple[Tensor, StreamState]:
+        """A chunk's audio context (B, frames, 5, layers, channels), and the state whose cache has
+        its samples."""
+        missing = self.geometry.new_samples - audio.samples.shape[-1]
+        samples = functional.pad(audio.samples, (0, missing)) if missing > 0 else audio.samples
+        state = replace(state, audio=state.audio.resized(self.cache_seconds).push(samples))
+        context = audio.context
+        if context is None:
+            context = state.audio.context(self.audio_encoder, self.geometry.frames)
+        self.hooks.stage("audio")
+        return context, state
+
+
+@torch.no_grad()
+def decode_and_encode(
+    vae: VAE,
+    geometry: ChunkGeometry,
+    latents: Tensor,
+    colors: ColorTarget | None,
+    strength: float,
+    hooks: Hooks = NO_HOOKS,
+) -> tuple[Tensor, Tensor]:
+    """A chunk's latents (B, C, T, h, w) to its video (B, 3, frames, H, W) with matched colours, and
+    the motion latents (B, C, m, h, w) that the next chunk starts from. Without
+    `colors` none are matched."""
+    video = vae.decode(latents)
+    hooks.stage("decode")
+    if colors is not None:
+        video = match_color(video, colors.to(video.device), strength)
+    hooks.stage("color")
+    motion = vae.encode(video[:, :, -geometry.motion_frames :])
+    hooks.stage("encode")
+    return video, motion
+
+
+@dataclass(frozen=True)
+class ChunkDecoder:
+    """Second half of the loop: latents to frames, and the state to go on from.
+
+    color_match: strength of the colour matching, 0 (off) to 1. seam_fade: frames over which the
+    jump at a chunk's first new frame fades out, 0 for none.
+    """
+
+    vae: VAE
+    geometry: ChunkGeometry
+    color_match: float
+    seam_fade: int
+    hooks: Hooks = NO_HOOKS
+
+    @classmethod
+    def of(
+        cls,
+        vae: VAE,
+        geometry: ChunkGeometry,
+        limits: CheckpointLimits | None,
+        settings: Settings,
+        hooks: Hooks = NO_HOOKS,
+    ) -> ChunkDecoder:
+        """With a checkpoint's own fade, unless the settings say otherwise."""
+        fade = native_fade(limits) if settings.seam_fade is None else settings.seam_fade
+        return cls(vae, geometry, settings.color_match, fade, hooks)
+
+    @torch.no_grad()
+    def decode(self, sampled: SampledChunk, state: StreamState) -> tuple[Tensor, StreamState]:
+        """The shown frames (B, n, H, W, 3) float32 in [0, 1], and the next chunk's state.
+
+        Raises:
+            NonFiniteError: NaN or infinity in the frames or in what the next chunk starts from.
+        """
+        video, motion = decode_and_encode(
+            self.vae,
+            self.geometry,
+            sampled.latents,
+            state.portrait.color,
+            self.color_match,
+            self.hooks,
+        )
+        frames = ((video + 1) / 2).clamp(0, 1).permute(0, 2, 3, 4, 1)
+        shown = None
+        if self.seam_fade:
+            frames = fade_seam(frames, state.shown, self.geometry.motion_frames, self.seam_fade)
+            # Not a view, which would keep the whole chunk.
+            shown = frames[:, -1].clone(memory_format=torch.contiguous_format)
+        # Waits for the device, so it stands at the end.
+        if not bool(torch.isfinite(frames).all() & torch.isfinite(motion).all()):
+            raise _not_finite(state.index, sampled.dtype)
+        wanted = frames[:, sampled.shown.start : sampled.shown.stop]
+        return wanted, replace(state, motion=motion, index=state.index + 1, shown=shown)
+
+
+def _not_finite(chunk: int, dtype: torch.dtype) -> NonFiniteError:
     advice = {
         torch.float16: "try bfloat16 or float32",
         torch.bfloat16: "try float32",
     }.get(dtype, "the weights seem damaged: download them again")
-    raise NonFiniteError(
-        f"Chunk {state.index - 1} came out as NaN or infinity in "
-        f"{str(dtype).removeprefix('torch.')}; {advice}."
+    return NonFiniteError(
+        f"Chunk {chunk} came out as NaN or infinity in {torch_name(dtype)}; {advice}."
     )
+
+
+class Recall(Protocol):
+    """Gives what half a chunk ("sample" or "decode") computes: now, or what an earlier run kept."""
+
+    def __call__(self, stage: str, compute: Callable[[], Result]) -> Result: ...
+
+
+def _compute(stage: str, compute: Callable[[], Result]) -> Result:
+    return compute()
+
+
+@dataclass(frozen=True)
+class ChunkLoop:
+    """Makes the chunks of a run: `start` gives a state, `step` a chunk and the next state.
+
+    bundle: networks and limits. size: (height, width) of the frames.
+    """
+
+    bundle: Bundle
+    size: tuple[int, int]
+    settings: Settings
+    sampler: ChunkSampler
+    decoder: ChunkDecoder
+
+    @classmethod
+    def of(
+        cls,
+        bundle: Bundle,
+        settings: Settings,
+        *,
+        sessions: int = 1,
+        predict: Predict | None = None,
+        hooks: Hooks = NO_HOOKS,
+    ) -> ChunkLoop:
+        """A loop for so many sessions side by side. Raises `SizeError` for an illegal size."""
+        size = settings.size or bundle.native_size
+        shape = (sessions, *bundle.geometry.latent_shape(size))
+        plan = plan_stream(bundle.generator, bundle.variant, settings, shape)
+        sampler = ChunkSampler(
+            bundle.generator, bundle.audio_encoder, plan, settings.cache_seconds, predict, hooks
+        )
+        decoder = ChunkDecoder.of(bundle.vae, bundle.geometry, bundle.limits, settings, hooks)
+        return cls(bundle, size, settings, sampler, decoder)
+
+    @property
+    def geometry(self) -> ChunkGeometry:
+        return self.bundle.geometry
+
+    def start(self, portraits: Tensor, seeds: int | tuple[int, ...] | None = None) -> StreamState:
+        """The state before the first chunk of portraits (3, H, W) or (B, 3, H, W) in [-1, 1].
+
+        seeds: one for each portrait; None is the settings' seed, for one portrait.
+        """
+        seeds = self.settings.seed if seeds is None else seeds
+        return start_stream(self._condition(portraits), seeds, self.settings.cache_seconds)
+
+    def switch(self, state: StreamState, portrait: Tensor) -> StreamState:
+        """The same stream with another portrait (3, H, W) in [-1, 1] from the next chunk on."""
+        return switch_portrait(state, self._condition(portrait))
+
+    def _condition(self, portraits: Tensor) -> PortraitCondition:
+        condition = encode_portrait(self.bundle.vae, self.geometry, portraits)
+        for portrait in portraits if portraits.ndim == 4 else portraits.unsqueeze(0):
+            for text in portrait_warnings(self.bundle.limits, portrait):
+                warnings.warn(text, PortraitWarning, stacklevel=4)
+        return condition
+
+    def step(
+        self, audio: ChunkAudio, state: StreamState, recall: Recall = _compute
+    ) -> tuple[Tensor, StreamState]:
+        """One chunk: its shown frames (B, n, H, W, 3) float32 in [0, 1], and the next state.
+
+        Raises `NonFiniteError`, as `ChunkDecoder.decode` does.
+        """
+        sampled, state = recall("sample", lambda: self.sampler.sample(audio, state))
+        return recall("decode", lambda: self.decoder.decode(sampled, state))

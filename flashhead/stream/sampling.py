@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,42 +58,47 @@ class SamplingPlan:
 @torch.no_grad()
 def plan_sampling(
     generator: Generator,
-    reference: Tensor,
+    shape: Sequence[int],
     steps: int = 4,
     shift: float = 5.0,
     *,
+    device: torch.device | None = None,
     renoise: bool = True,
     guidance: float = 1.0,
     joint_guidance: bool | None = None,
 ) -> SamplingPlan:
-    """Prepare a run on latents like `reference` (B, C, T, h, w).
+    """Prepare a run on latents of a shape (B, C, T, h, w).
 
-    `guidance` 1 is off and costs nothing. `joint_guidance` None means: if the memory is there.
+    device: where to compute; None is the backend's, or the CPU. guidance: 1 is off and costs
+    nothing. joint_guidance: None means where the memory for it is free.
     """
+    device = device or generator.backend.device or torch.device("cpu")
     schedule = timesteps(steps, shift)
     return SamplingPlan(
         sigmas=tuple((schedule / TRAIN_TIMESTEPS).tolist()),
-        time=generator.embed_timesteps(schedule[:-1].to(reference.device)),
-        rotary=generator.rotary(reference),
+        time=generator.embed_timesteps(schedule[:-1].to(device)),
+        rotary=generator.rotary(torch.empty(tuple(shape), device=device)),
         renoise=renoise,
         guidance=None
         if guidance == 1
-        else _plan_guidance(generator, reference, guidance, joint_guidance),
+        else _plan_guidance(generator, shape, device, guidance, joint_guidance),
     )
 
 
 def _plan_guidance(
-    generator: Generator, reference: Tensor, scale: float, joint: bool | None
+    generator: Generator,
+    shape: Sequence[int],
+    device: torch.device,
+    scale: float,
+    joint: bool | None,
 ) -> Guidance:
-    config, batch = generator.config, reference.shape[0]
+    config, (batch, _, *latents) = generator.config, shape
     if joint is None:
-        needed = transformer_memory(config, generator.backend.dtype, reference.shape[2:])
-        joint = fits(2 * batch * needed, generator.backend.device or reference.device)
-    frames = 1 + (reference.shape[2] - 1) * config.vae_stride[0]
-    zeros = torch.zeros(
-        1, frames, config.audio_window, 1, config.audio_width, device=reference.device
-    )
-    return Guidance(scale, generator.embed_audio(zeros), joint)
+        needed = transformer_memory(config, generator.backend.dtype, latents)
+        joint = fits(2 * batch * needed, device)
+    frames = 1 + (latents[0] - 1) * config.vae_stride[0]
+    silence = torch.zeros(1, frames, config.audio_window, 1, config.audio_width, device=device)
+    return Guidance(scale, generator.embed_audio(silence), joint)
 
 
 def draw_noise(
@@ -126,22 +131,22 @@ def _velocity(
     time, guidance = plan.time[step : step + 1], plan.guidance
     if guidance is None:
         return predict(x, time, audio, reference, plan.rotary).float()
-    silence = guidance.silent.repeat(x.shape[0])
+    silent_condition = guidance.silent.repeat(x.shape[0])
     if guidance.joint:
         both = predict(
             torch.cat([x, x]),
             time,
-            audio.join(silence),
+            audio.join(silent_condition),
             torch.cat([reference, reference]),
             plan.rotary,
         )
-        heard, silent = both.float().chunk(2)
+        with_audio, silent = both.float().chunk(2)
     else:
-        heard, silent = (
+        with_audio, silent = (
             predict(x, time, condition, reference, plan.rotary).float()
-            for condition in (audio, silence)
+            for condition in (audio, silent_condition)
         )
-    return torch.lerp(silent, heard, guidance.scale)
+    return torch.lerp(silent, with_audio, guidance.scale)
 
 
 @torch.no_grad()

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from ..errors import FlashHeadError
+from ..files import replacing
 from ..geometry import ChunkGeometry
 from ..image.color import ColorTarget
 from .audio_context import AudioContextCache
@@ -40,13 +41,12 @@ def save_state(path: str | Path, state: StreamState, geometry: ChunkGeometry) ->
         "index": str(state.index),
         "geometry": json.dumps(asdict(geometry)),
     }
-    partial = path.with_name(f".{path.name}.partial")
+    # Copies, because safetensors refuses tensors that share their memory.
+    content = save({k: t.detach().cpu().clone() for k, t in tensors.items()}, metadata)
     try:
-        # Copies, because safetensors refuses tensors that share their memory.
-        save_file({k: t.detach().cpu().clone() for k, t in tensors.items()}, partial, metadata)
-        partial.replace(path)
-    except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
+        with replacing(path) as file:
+            file.write(content)
+    except OSError as error:
         raise FlashHeadError(f"The state could not be written to {path}: {error}.") from error
 
 

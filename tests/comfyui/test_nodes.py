@@ -44,14 +44,6 @@ NODES = {
     "FlashHeadPasteBack": ["IMAGE"],
     "FlashHeadSplitSpeakers": ["AUDIO"] * 5,
 }
-INTERNAL = {
-    "FlashHeadSegment": ["FLASHHEAD_FRAMES", "FLASHHEAD_STATE"],
-    "FlashHeadKeptSampleChunk": ["LATENT", "FLASHHEAD_STATE"],
-    "FlashHeadKeptDecodeChunk": CLIP,
-    "FlashHeadSpeechSlice": ["FLASHHEAD_AUDIO"],
-    "FlashHeadAppendFrames": ["FLASHHEAD_FRAMES"],
-    "FlashHeadJoinFrames": ["IMAGE"],
-}
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +67,8 @@ def library_frames(bundle, server: ComfyServer, **settings) -> np.ndarray:
 
 def test_the_nodes_are_listed_with_a_tooltip_on_every_socket(server: ComfyServer):
     found = {name for name in server.get("/object_info") if name.startswith("FlashHead")}
-    assert found == {*NODES, *INTERNAL}
-    for name, outputs in (NODES | INTERNAL).items():
+    assert found == {*NODES}
+    for name, outputs in NODES.items():
         info = server.object_info(name)
         assert info["category"] == ("FlashHead" if name in NODES else "FlashHead/internal")
         assert info["description"]

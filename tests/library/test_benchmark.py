@@ -19,8 +19,8 @@ def throughput(monkeypatch):
     return importlib.import_module("throughput")
 
 
-@pytest.mark.parametrize(("variant", "size", "first"), [("lite", "64x32", 24), ("pro", "32x16", 4)])
-def test_the_table_is_whole(throughput, tmp_path, capsys, variant, size, first):
+@pytest.mark.parametrize(("variant", "size"), [("lite", "64x32"), ("pro", "32x16")])
+def test_the_table_is_whole(throughput, tmp_path, capsys, variant, size):
     out = tmp_path / "results" / "out.json"
     arguments = f"--variant {variant} --size {size} --reduced --layers 1 --steps 2 --chunks 2"
     status = throughput.main([*arguments.split(), "--device", "cpu", "--json", str(out)])
@@ -31,9 +31,7 @@ def test_the_table_is_whole(throughput, tmp_path, capsys, variant, size, first):
     assert written["machine"]["torch"] and written["machine"]["cpu"]
     assert list(results["stages"]) == STAGES
     assert all(stage["ms"] > 0 for stage in results["stages"].values())
-    assert results["staged_equals_stream"]
-    assert results["first_frames"] == first
-    for figure in ("fps", "real_time_factor", "floor_fps", "first_frames_ms", "peak_memory_bytes"):
+    for figure in ("fps", "real_time_factor", "floor_fps", "peak_memory_bytes"):
         assert results[figure] > 0
     assert results["matmul_tflops"].keys() == {"bfloat16", "float32"}
     printed = capsys.readouterr().out

@@ -22,7 +22,7 @@ from flashhead import CheckpointError, FlashHeadError, convert, load_bundle
 from flashhead.checkpoint.float8 import dequantize, quantize
 from flashhead.checkpoint.loading import open_checkpoint
 from flashhead.checkpoint.weights import WeightFile
-from flashhead.cli import main as cli
+from flashhead.cli.main import main
 from flashhead.dtypes import STORAGE_DTYPES
 from flashhead.testing import MINIATURE, published_shapes, write_checkpoint
 
@@ -509,15 +509,15 @@ def test_convert_and_info(checkpoint, tmp_path, capsys, monkeypatch):
         "--dtype",
         "fp8_e4m3fn",
     ]
-    assert cli.main(arguments) == 0
+    assert main(arguments) == 0
     told = capsys.readouterr()
     assert told.out.startswith(f"{path}: 0.00 GB in ") and "GB" in told.err
-    assert cli.main(arguments) == 1
+    assert main(arguments) == 1
     assert "exists already" in capsys.readouterr().err
-    assert cli.main([*arguments, "--force", "--quiet"]) == 0
+    assert main([*arguments, "--force", "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
     monkeypatch.setattr(WeightFile, "__getitem__", lambda *_: pytest.fail("a weight was read"))
-    assert cli.main(["info", str(path)]) == 0
+    assert main(["info", str(path)]) == 0
     told = capsys.readouterr().out
     assert "one-file bundle of lite, stored as fp8_e4m3fn" in told
     assert "from Model_Lite/diffusion_pytorch_model.safetensors" in told
@@ -528,9 +528,9 @@ def test_convert_and_info(checkpoint, tmp_path, capsys, monkeypatch):
 
 def test_checksums(checkpoint, converted, capsys):
     path = converted()
-    assert cli.main(["info", "--sha256", str(path)]) == 0
+    assert main(["info", "--sha256", str(path)]) == 0
     assert hashlib.sha256(path.read_bytes()).hexdigest() in capsys.readouterr().out
-    assert cli.main(["info", "--sha256", str(checkpoint)]) == 0
+    assert main(["info", "--sha256", str(checkpoint)]) == 0
     told = capsys.readouterr().out
     for name in ("Model_Lite", "Model_Pro", "VAE_LTX", "VAE_Wan", "wav2vec2-base-960h"):
         for file in (checkpoint / name).iterdir():
@@ -545,7 +545,7 @@ def test_generate_from_a_bundle(converted, portrait, tmp_path):
     options = {"checkpoint": converted("pro"), "portrait": portrait, "audio": tmp_path / "a.wav"}
     options |= {"output": tmp_path / "out.mp4", "size": "32x32", "device": "cpu"}
     arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
-    assert cli.main(["generate", "--quiet", *arguments]) == 0
+    assert main(["generate", "--quiet", *arguments]) == 0
     assert (tmp_path / "out.mp4").stat().st_size > 1000
 
 

@@ -16,9 +16,11 @@ import numpy as np
 import pytest
 
 from flashhead import NonFiniteError
+from flashhead.checkpoint.loading import Checkpoint
 from flashhead.checkpoint.weights import WeightFile
-from flashhead.cli import main as cli
-from flashhead.cli.progress import Progress
+from flashhead.cli import generate as command_generate
+from flashhead.cli.main import main
+from flashhead.cli.output import Progress
 from flashhead.stream.loop import Chunk
 
 ROOT = Path(__file__).parents[2]
@@ -110,15 +112,15 @@ def test_same_seed_same_video(command, tmp_path):
     videos = []
     for number, seed in enumerate((1, 1, 2)):
         output = tmp_path / f"{number}.mp4"
-        assert cli.main([*command(output=output, seed=seed, steps=2), "--quiet"]) == 0
+        assert main([*command(output=output, seed=seed, steps=2), "--quiet"]) == 0
         videos.append(output.read_bytes())
     assert videos[0] == videos[1] != videos[2]
 
 
 def test_quiet_once_and_the_environment(command, checkpoint, monkeypatch, tmp_path, capsys):
-    monkeypatch.setenv(cli.CHECKPOINT_VARIABLE, str(checkpoint))
+    monkeypatch.setenv(command_generate.CHECKPOINT_VARIABLE, str(checkpoint))
     options = {"audio_mode": "once", "dtype": "bf16", "color_match": 0, "shift": 3}
-    assert cli.main([*command(checkpoint=None, **options), "--quiet"]) == 0
+    assert main([*command(checkpoint=None, **options), "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
     assert watch(tmp_path / "out.mp4")[0] == 38
 
@@ -150,9 +152,9 @@ def test_quiet_once_and_the_environment(command, checkpoint, monkeypatch, tmp_pa
 )
 def test_bad_input_is_one_line(command, monkeypatch, capsys, changes, says):
     """Status 1, and no weight was read."""
-    monkeypatch.setattr(cli, "load_bundle", lambda *_, **__: pytest.fail("weights were loaded"))
-    monkeypatch.delenv(cli.CHECKPOINT_VARIABLE, raising=False)
-    assert cli.main(command(**changes)) == 1
+    monkeypatch.setattr(Checkpoint, "load", lambda *_, **__: pytest.fail("weights were loaded"))
+    monkeypatch.delenv(command_generate.CHECKPOINT_VARIABLE, raising=False)
+    assert main(command(**changes)) == 1
     assert says in only_error(capsys.readouterr())
 
 
@@ -160,7 +162,7 @@ def test_output_is_not_an_input(command, audio, tmp_path, capsys):
     (tmp_path / "sub").mkdir()
     spelt_otherwise = tmp_path / "sub" / ".." / audio.name
     before = audio.read_bytes()
-    assert cli.main(command(output=spelt_otherwise)) == 1
+    assert main(command(output=spelt_otherwise)) == 1
     assert "also an input" in only_error(capsys.readouterr())
     assert audio.read_bytes() == before
 
@@ -179,7 +181,7 @@ def test_output_is_not_an_input(command, audio, tmp_path, capsys):
 )
 def test_wrong_usage(arguments, capsys):
     with pytest.raises(SystemExit) as exit:
-        cli.main(arguments)
+        main(arguments)
     assert exit.value.code == 2
     assert "usage:" in capsys.readouterr().err
 
@@ -190,13 +192,13 @@ def stop_after_first_chunk(monkeypatch, error):
         yield next(chunks)
         raise error
 
-    original = cli.generate
-    monkeypatch.setattr(cli, "generate", generate)
+    original = command_generate.generate_clip
+    monkeypatch.setattr(command_generate, "generate_clip", generate)
 
 
 def test_failure_on_the_way_keeps_what_is_done(command, monkeypatch, tmp_path, capsys):
     stop_after_first_chunk(monkeypatch, NonFiniteError("Chunk 1 came out as NaN."))
-    assert cli.main(command()) == 1
+    assert main(command()) == 1
     *_, kept, error = capsys.readouterr().err.splitlines()
     assert kept.startswith("kept 0.96 of 1.52 s in ")
     assert error == "error: Chunk 1 came out as NaN."
@@ -208,8 +210,8 @@ def test_interrupt_before_the_first_chunk(command, monkeypatch, tmp_path, capsys
         raise KeyboardInterrupt
         yield Chunk
 
-    monkeypatch.setattr(cli, "generate", generate)
-    assert cli.main(command()) == 130
+    monkeypatch.setattr(command_generate, "generate_clip", generate)
+    assert main(command()) == 130
     assert capsys.readouterr().err == "interrupted\n"
     assert [path.name for path in tmp_path.iterdir()] == ["speech.wav"]
 
@@ -242,7 +244,7 @@ def test_ctrl_c_keeps_a_playable_video(command, tmp_path):
 
 def test_info_on_a_folder(checkpoint, monkeypatch, capsys):
     monkeypatch.setattr(WeightFile, "__getitem__", lambda *_: pytest.fail("a weight was read"))
-    assert cli.main(["info", str(checkpoint)]) == 0
+    assert main(["info", str(checkpoint)]) == 0
     told = capsys.readouterr().out
     assert "published folder with lite, pro" in told
     assert "Model_Lite: 727,072 elements in 114 tensors, F32 2.91 MB" in told
@@ -264,13 +266,13 @@ def test_info_on_a_folder(checkpoint, monkeypatch, capsys):
     ],
 )
 def test_info_on_one_component(checkpoint, capsys, name, says):
-    assert cli.main(["info", str(checkpoint / name)]) == 0
+    assert main(["info", str(checkpoint / name)]) == 0
     assert says in capsys.readouterr().out
 
 
 def test_info_lists_what_cannot_load(lite, capsys):
     shutil.rmtree(lite / "VAE_LTX")
-    assert cli.main(["info", str(lite)]) == 0
+    assert main(["info", str(lite)]) == 0
     told = capsys.readouterr().out
     assert re.search(r"cannot load .*VAE_LTX.* does not exist", told)
 
@@ -288,7 +290,7 @@ def test_info_on_something_else(lite, tmp_path, capsys, spoil):
     else:
         path = tmp_path / "foreign.safetensors"
         path.write_bytes(b"\2\0\0\0\0\0\0\0{}")
-    assert cli.main(["info", str(path)]) == 1
+    assert main(["info", str(path)]) == 1
     assert path.name in only_error(capsys.readouterr())
 
 
@@ -297,27 +299,25 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_progress_on_a_terminal():
-    now = 0.0
-    stream = Terminal()
-    progress = Progress(stream, 2, clock=lambda: now)
-    progress.step(0, 4, 4)
-    assert stream.getvalue() == "\r[########------------] chunk 1/2 4/4"
-    now = 2.0
-    progress.chunk(0, 25)
-    assert stream.getvalue().endswith("[##########----------] chunk 1/2, 12.5 fps, 0.50x real time")
-    progress.close()
-    assert re.search(r"\r +\r$", stream.getvalue()) and "\n" not in stream.getvalue()
+def test_progress_on_a_terminal(command, monkeypatch):
+    """A bar in one line that is written over, and cleared at the end."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert main(command(steps=2)) == 0
+    told = terminal.getvalue()
+    assert re.search(r"chunk 1/2 1/2", told)
+    assert re.search(r"chunk 2/2, 38 frames, [\d.]+ fps, [\d.]+x real time", told)
+    assert told.endswith("\r") and told.rsplit("\r", 2)[1].strip() == "" and "\n" not in told
 
 
-def test_progress_in_a_log_is_short():
+def test_progress_in_a_log_is_short(monkeypatch, capsys):
     now = 0.0
-    stream = io.StringIO()
-    progress = Progress(stream, 1000, clock=lambda: now)
-    for index in range(1000):
-        now += 0.1
-        progress.step(index, 1, 4)
-        progress.chunk(index, 24)
-    lines = stream.getvalue().splitlines()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    with Progress(1000, quiet=False) as progress:
+        for index in range(1000):
+            now += 0.1
+            progress.show(index + 0.5, "a step")
+            progress.part(index + 1, f"chunk {index + 1}")
+    lines = capsys.readouterr().err.splitlines()
     assert 15 < len(lines) < 25
-    assert lines[-1] == "chunk 1000/1000, 24000 frames, 240.0 fps, 9.60x real time"
+    assert lines[0] == "chunk 1" and lines[-1] == "chunk 1000"

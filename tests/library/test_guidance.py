@@ -5,33 +5,33 @@ import torch
 
 import flashhead
 from flashhead import LiveStream, Settings
-from flashhead.stream.loop import hear_chunk
+from flashhead.stream.loop import ChunkAudio
 from flashhead.stream.sampling import draw_noise, plan_sampling, sample_latents
 
 
 @pytest.fixture(scope="module")
 def chunk(bundles, portrait):
-    """What one chunk of the teacher starts from: bundle, state, windows."""
+    """What one chunk of the teacher starts from: bundle, state, audio context."""
     bundle = bundles["pretrained"]
     live = LiveStream(bundle, portrait, Settings(size=(32, 32)))
     samples = torch.randn(bundle.geometry.new_samples, generator=torch.Generator().manual_seed(1))
-    windows, state = hear_chunk(bundle.audio_encoder, bundle.geometry, samples, live.state)
-    return bundle, state, windows
+    context, state = live.loop.sampler.encode_audio(ChunkAudio(samples), live.state)
+    return bundle, state, context
 
 
 def sample(chunk, **options):
-    bundle, state, windows = chunk
+    bundle, state, context = chunk
     reference = state.portrait.latents
-    plan = plan_sampling(bundle.generator, reference, steps=3, renoise=False, **options)
+    plan = plan_sampling(bundle.generator, reference.shape, 3, renoise=False, **options)
     noise, _ = draw_noise(state.rng, plan.draws, tuple(reference.shape[1:]))
     with torch.no_grad():
-        audio = bundle.generator.embed_audio(windows)
+        audio = bundle.generator.embed_audio(context)
     return sample_latents(bundle.generator, plan, audio, reference, state.motion, noise)
 
 
 def test_it_is_the_formula(chunk):
     """Against Euler steps written out on the plain forward."""
-    bundle, state, windows = chunk
+    bundle, state, context = chunk
     reference, rng = state.portrait.latents, torch.Generator()
     rng.set_state(state.rng[0])
     x = torch.randn(reference.shape[1:], generator=rng)[None]
@@ -41,9 +41,9 @@ def test_it_is_the_formula(chunk):
         x[:, :, :1] = state.motion
         t = torch.tensor([now * 1000])
         with torch.no_grad():
-            heard = bundle.generator(x, t, windows, reference)
-            silent = bundle.generator(x, t, torch.zeros_like(windows), reference)
-        x = x - (silent + 2.5 * (heard - silent)) * (now - then)
+            spoken = bundle.generator(x, t, context, reference)
+            silent = bundle.generator(x, t, torch.zeros_like(context), reference)
+        x = x - (silent + 2.5 * (spoken - silent)) * (now - then)
     x[:, :, :1] = state.motion
     assert (sample(chunk, guidance=2.5) - x).abs().max() < 1e-4
 

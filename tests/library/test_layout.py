@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from flashhead import CheckpointError, load_bundle
 from flashhead.checkpoint.loading import open_checkpoint
-from flashhead.cli import main as cli
+from flashhead.cli.main import main
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 MODEL = "huggingface.co/Soul-AILab/SoulX-FlashHead-1_3B"
@@ -81,7 +81,7 @@ def test_the_cache_of_hugging_face(given, checkpoint, tmp_path, capsys):
     elif given == "no branch":
         shutil.rmtree(path / "refs")
     assert open_checkpoint(path).variant == "pro"
-    assert cli.main(["info", str(path)]) == 0
+    assert main(["info", str(path)]) == 0
     assert "published folder with pro" in capsys.readouterr().out
 
 
@@ -196,11 +196,11 @@ def test_another_audio_encoder(lite, tmp_path):
 def test_places_on_the_command_line(parts, checkpoint, tmp_path, capsys):
     generator = parts("Model_Pro", "Model_Pro")
     arguments = ["convert", str(generator), str(tmp_path / "pro.safetensors"), "--quiet"]
-    assert cli.main(arguments) == 1
+    assert main(arguments) == 1
     assert "VAE_Wan" in capsys.readouterr().err
     vae, encoder = checkpoint / "VAE_Wan", checkpoint / "wav2vec2-base-960h"
     arguments += ["--vae", str(vae), "--audio-encoder", str(encoder)]
-    assert cli.main(arguments) == 0
+    assert main(arguments) == 0
     assert "vae.decoder.conv1.weight" in load_file(tmp_path / "pro.safetensors")
 
 

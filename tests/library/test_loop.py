@@ -8,7 +8,7 @@ import flashhead
 from flashhead import LiveStream, Settings
 from flashhead.image.color import color_target, match_color
 from flashhead.image.portrait import prepare_portrait
-from flashhead.stream.loop import hear_chunk
+from flashhead.stream.loop import ChunkAudio
 
 LOOPS = {
     "loop_lite_stream": ("lite", (64, 64), 1.0),
@@ -32,7 +32,7 @@ def test_matches_the_published_stream(name, bundles, portrait, golden, deviation
     slices = pad(data["waveform"], (0, -len(data["waveform"]) % samples)).split(samples)
     assert len(slices) * new == len(data["frames"])
     for index, samples in enumerate(slices):
-        context, _ = hear_chunk(bundle.audio_encoder, live.geometry, samples, live.state)
+        context, _ = live.loop.sampler.encode_audio(ChunkAudio(samples), live.state)
         assert deviation(context, data[f"context_{index}"]) < 1e-3
         frames = live.advance(samples)
         expected = as_pixels(data["frames"][index * new :][:new])

@@ -11,7 +11,7 @@ import flashhead
 from flashhead import pocket
 from flashhead.checkpoint.bundle_file import BundleHeader, read_limits
 from flashhead.checkpoint.weights import open_weights
-from flashhead.cli import main as cli
+from flashhead.cli.main import main
 from flashhead.errors import CheckpointError, PortraitWarning
 from flashhead.examples import PHOTOGRAPH
 from flashhead.media.audio_source import FileAudio
@@ -80,11 +80,11 @@ def test_command_line(tmp_path, capsys):
     output = tmp_path / "video.mp4"
     command = ["generate", "--checkpoint", "pocket", "--audio", str(HERE / "speech.wav")]
     command += ["--portrait", str(PHOTOGRAPH), "--output", str(output), "--enlarge", "2"]
-    assert cli.main(command) == 0
+    assert main(command) == 0
     told = capsys.readouterr()
     assert "192x192" in told.out
     assert sum(line.startswith("warning: This small") for line in told.err.splitlines()) == 1
-    assert cli.main(["info", "pocket"]) == 0
+    assert main(["info", "pocket"]) == 0
     assert "96x96" in capsys.readouterr().out
 
 

@@ -8,7 +8,8 @@ from PIL import Image, ImageOps
 
 import flashhead
 from flashhead import LiveStream, PortraitError, Settings
-from flashhead.cli import main as cli
+from flashhead.cli import generate as command_generate
+from flashhead.cli.main import main
 from flashhead.image.portrait import load_portraits
 
 SIZE = (32, 32)
@@ -99,16 +100,17 @@ def test_the_command_line_switches(named, checkpoint, portrait, other, tmp_path,
         file.writeframes(bytes(2 * 24_000))
     seen = {}
 
-    def look(*arguments, switches, **options):
-        seen.update(switches=switches, first=arguments[1])
-        return flashhead.generate(*arguments, switches=switches, **options)
+    def look(*arguments):
+        seen.update(first=arguments[1], switches=arguments[5])
+        return generate_clip(*arguments)
 
-    monkeypatch.setattr(cli, "generate", look)
+    generate_clip = command_generate.generate_clip
+    monkeypatch.setattr(command_generate, "generate_clip", look)
     target = "b" if named else str(folder / "b.png")
     command = ["generate", "--checkpoint", checkpoint, "--variant", "lite", "--size", "32x32"]
     command += ["--audio", soundfile, "--output", tmp_path / "out.mp4", "--quiet"]
     command += ["--portrait", folder if named else folder / "a.png", "--switch", f"0.96={target}"]
-    assert cli.main([str(part) for part in command]) == 0
+    assert main([str(part) for part in command]) == 0
     assert list(seen["switches"]) == [0.96]
     assert seen["switches"][0.96].getpixel((0, 0)) == other.getpixel((0, 0))
     assert seen["first"].getpixel((0, 0)) == Image.open(portrait).convert("RGB").getpixel((0, 0))
@@ -120,8 +122,8 @@ def test_the_command_line_names_the_portraits_there(checkpoint, portrait, tmp_pa
     Image.open(portrait).save(folder / "anna.png")
     command = ["generate", "--checkpoint", checkpoint, "--variant", "lite", "--size", "32x32"]
     command += ["--audio", "x.wav", "--output", tmp_path / "out.mp4", "--portrait", folder]
-    assert cli.main([str(part) for part in [*command, "--switch", "1=ben"]]) == 1
+    assert main([str(part) for part in [*command, "--switch", "1=ben"]]) == 1
     assert "'ben'" in (told := capsys.readouterr().err) and "anna" in told
     with pytest.raises(SystemExit):
-        cli.main([str(part) for part in [*command, "--switch", "soon=anna"]])
+        main([str(part) for part in [*command, "--switch", "soon=anna"]])
     assert "SECONDS=PORTRAIT" in capsys.readouterr().err

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from flashhead.image.color import color_target
+from flashhead.stream.loop import ChunkAudio, ChunkLoop
 from flashhead.stream.sampling import plan_sampling, sample_latents
+from flashhead.stream.settings import Settings
 from flashhead.testing import MINIATURE
 from flashhead.training.stages.distillation import (
     DistillationSettings,
@@ -111,7 +113,7 @@ def test_score_sigmas_keep_off_the_ends():
 def test_the_last_step_of_the_truncated_sampler_is_the_samplers_result():
     network, at = generator(), start()
     noise = torch.randn(5, *at.chunk.latents.shape, generator=rng())
-    plan = plan_sampling(network, at.chunk.reference)
+    plan = plan_sampling(network, at.chunk.reference.shape)
     audio = network.embed_audio(at.chunk.context)
     whole = sample_latents(network, plan, audio, at.chunk.reference, at.motion, noise)
     made = sample_truncated(network, at.chunk, at.motion, noise[:4], exit_step=3)
@@ -195,20 +197,19 @@ def test_cold_start_gives_one_frame():
 
 
 def test_a_rollout_is_inferences_loop(bundle):
-    """Decode, match colours, encode the last frames again: as `flashhead.stream` does it."""
-    from flashhead.stream.loop import decode_chunk, sample_chunk
-    from flashhead.stream.state import encode_portrait, start_stream
-
+    """Decode, match colours, encode the last frames again: as the chunk loop does it."""
     geometry, network = bundle.geometry, bundle.generator
-    portrait = encode_portrait(bundle.vae, geometry, torch.rand(3, 64, 64, generator=rng()) * 2 - 1)
-    state = start_stream(portrait, 7)
-    heard = torch.randn(2, 1, 33, 5, 1, network.config.audio_width, generator=rng())
-    history = [replace(chunk(), reference=portrait.latents, context=w) for w in heard]
-    plan = plan_sampling(network, portrait.latents)
+    loop = ChunkLoop.of(bundle, Settings(size=(64, 64), seed=7))
+    state = loop.start(torch.rand(3, 64, 64, generator=rng()) * 2 - 1)
+    portrait = state.portrait
+    audio = torch.randn(2, 1, 33, 5, 1, network.config.audio_width, generator=rng())
+    history = [replace(chunk(), reference=portrait.latents, context=c) for c in audio]
     draws = torch.Generator().manual_seed(7)
     for c in history:
-        latents, state = sample_chunk(network, plan, c.context, state)
-        _, state = decode_chunk(bundle.vae, geometry, latents, state)
+        part = ChunkAudio(torch.zeros(geometry.new_samples), context=c.context)
+        sampled, state = loop.sampler.sample(part, state)
+        _, state = loop.decoder.decode(sampled, state)
+    latents = sampled.latents
     path = MotionPath(geometry, bundle.vae)
     first = portrait.latents[:, :, :1]
     motion = roll_out(network, history, first, path, portrait.color, draws)

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from ...geometry import MOTION_LATENT_FRAMES, ChunkGeometry
-from ...image.color import ColorTarget, match_color
+from ...image.color import ColorTarget
 from ...models.generator import Generator
 from ...models.vae import VAE
+from ...stream.loop import decode_and_encode
 from ...stream.sampling import plan_sampling, sample_latents
 from ...stream.schedule import TRAIN_TIMESTEPS, timesteps
 from ..data.chunk_batch import ChunkBatch
@@ -51,12 +52,8 @@ class MotionPath:
         """Motion latents (B, C, m, h, w) after a chunk's latents (B, C, T, h, w)."""
         if self.kind == "latents":
             return latents[:, :, -MOTION_LATENT_FRAMES:]
-        video = self.vae.decode(latents)
-        if self.color_match:
-            device = video.device
-            colors = ColorTarget(colors.mean.to(device), colors.std.to(device))
-            video = match_color(video, colors, self.color_match)
-        return self.vae.encode(video[:, :, -self.geometry.motion_frames :])
+        _, motion = decode_and_encode(self.vae, self.geometry, latents, colors, self.color_match)
+        return motion
 
 
 @torch.no_grad()
@@ -78,7 +75,7 @@ def roll_out(
     if not history:
         return motion
     reference = history[0].reference
-    plan = plan_sampling(generator, reference, steps, shift)
+    plan = plan_sampling(generator, reference.shape, steps, shift, device=reference.device)
     for chunk in history:
         noise = torch.randn(plan.draws, *reference.shape, generator=rng).to(reference)
         latents = sample_latents(

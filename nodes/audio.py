@@ -1,9 +1,14 @@
-"""Split Speakers: channels or tracks -> an AUDIO per speaker on one timeline, and the mix."""
+"""Audio nodes: Prepare Audio, which the samplers need, and Split Speakers."""
+
+from __future__ import annotations
+
+from typing import Any
 
 import torch
 from comfy_api.latest import io
 
 from ..flashhead.errors import AudioError
+from ..flashhead.media.audio_source import TensorAudio
 from ..flashhead.media.speakers import (
     DEFAULT_GATE,
     GATE_OFF,
@@ -12,7 +17,65 @@ from ..flashhead.media.speakers import (
     SOURCES,
     split_speakers,
 )
+from ..flashhead.stream.clip import AUDIO_MODES, SpeechClip
+from . import inputs
+from .models import AudioEncoderModel
 from .schema import schema
+from .stream.run import load
+from .types import AudioEncoderType, PreparedAudio, PreparedAudioType
+
+
+class PrepareAudio(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="FlashHeadEncodeAudio",  # its first name, in saved workflows
+            display_name="FlashHead Prepare Audio",
+            description=(
+                "Prepares speech for the FlashHead samplers, any sample rate and length. The video "
+                "gets 25 frames for each second of it."
+            ),
+            search_aliases=["encode audio", "wav2vec2", "speech", "talking head"],
+            inputs=[
+                AudioEncoderType.Input("audio_encoder", tooltip="From FlashHead Load Checkpoint."),
+                io.Audio.Input(
+                    "audio", tooltip="Speech; several channels are mixed to one for the model."
+                ),
+                io.Combo.Input(
+                    "mode",
+                    options=list(AUDIO_MODES),
+                    default=AUDIO_MODES[0],
+                    tooltip="stream: each chunk is encoded with the past few seconds while it is "
+                    "sampled; memory stays flat however long the audio. once: the clip is encoded "
+                    "whole, here and now; for short clips.",
+                ),
+                inputs.cache_seconds(
+                    "How much of the past is encoded with each chunk in stream mode, in seconds."
+                ),
+            ],
+            outputs=[
+                PreparedAudioType.Output(
+                    display_name="audio", tooltip="For the FlashHead samplers."
+                ),
+                io.Int.Output(
+                    display_name="frame_count", tooltip="Frames of the video, at 25 a second."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        audio_encoder: AudioEncoderModel,
+        audio: dict[str, Any],
+        mode: str,
+        cache_seconds: float,
+    ) -> io.NodeOutput:
+        clip = SpeechClip.of(TensorAudio(*_clip(audio, "audio")), cache_seconds)
+        if mode == AUDIO_MODES[1]:
+            load([audio_encoder.patcher])
+            clip = clip.encoded(audio_encoder.network, audio_encoder.geometry)
+        return io.NodeOutput(PreparedAudio(clip, audio_encoder, audio), clip.frames)
 
 
 class SplitSpeakers(io.ComfyNode):
@@ -52,7 +115,7 @@ class SplitSpeakers(io.ComfyNode):
                     max=0.0,
                     step=1.0,
                     tooltip="What is quieter becomes true silence in a speaker's audio, so that "
-                    "noise does not move the mouth. Raise it if others are heard in a track; "
+                    "noise does not move the mouth. Raise it if others can be heard in a track; "
                     f"{GATE_OFF:g} is off. The mix is never gated.",
                 ),
                 *(
@@ -78,31 +141,31 @@ class SplitSpeakers(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        audio,
+        audio: dict[str, Any],
         source: str,
         loudness: str,
         gate_db: float,
-        audio_2=None,
-        audio_3=None,
-        audio_4=None,
+        **others: dict[str, Any] | None,
     ) -> io.NodeOutput:
         # A gap between connected tracks stays a silent speaker, so that numbers keep their place.
-        tracks = [audio, audio_2, audio_3, audio_4]
-        present = [k for k, track in enumerate(tracks) if track is not None]
-        result = split_speakers([_clip(tracks[k], k) for k in present], source, loudness, gate_db)
+        names = ["audio", *(f"audio_{k}" for k in range(2, MAX_SPEAKERS + 1))]
+        given = {"audio": audio} | others
+        present = [k for k, name in enumerate(names) if given.get(name) is not None]
+        tracks = [_clip(given[names[k]], names[k]) for k in present]
+        result = split_speakers(tracks, source, loudness, gate_db)
         places = present if source == "tracks" else range(len(result.speakers))
         voices = dict(zip(places, result.speakers, strict=True))
         silence = torch.zeros(result.mix.shape[1])
-        tracks = [voices.get(k, silence)[None] for k in range(MAX_SPEAKERS)] + [result.mix]
+        outputs = [voices.get(k, silence)[None] for k in range(MAX_SPEAKERS)] + [result.mix]
         return io.NodeOutput(
-            *({"waveform": track[None], "sample_rate": result.sample_rate} for track in tracks)
+            *({"waveform": output[None], "sample_rate": result.sample_rate} for output in outputs)
         )
 
 
-def _clip(audio: dict, index: int) -> tuple[torch.Tensor, int]:
+def _clip(audio: Any, name: str) -> tuple[torch.Tensor, int]:
+    """Waveform (channels, samples) and rate of an AUDIO that is one clip."""
     waveform = audio["waveform"]
     if waveform.shape[0] != 1:
-        name = "audio" if index == 0 else f"audio_{index + 1}"
         raise AudioError(
             f"The {name} is a batch of {waveform.shape[0]} clips; give one clip at a time."
         )

@@ -15,10 +15,10 @@ from aiohttp import WSMsgType, web
 from PIL import Image
 from server import PromptServer
 
-from ..flashhead.errors import FlashHeadError
-from ..flashhead.geometry import FPS
-from ..flashhead.media.live_audio import LATE, RATES, SAMPLE_KINDS, LiveAudio
-from .live_session import Client, Ended, LiveError, Session, Shown, find
+from ...flashhead.errors import FlashHeadError
+from ...flashhead.geometry import FPS
+from ...flashhead.media.live_audio import LATE, RATES, SAMPLE_KINDS, LiveAudio
+from .session import Client, Ended, LiveError, Session, Shown, find
 
 ROUTE = "/flashhead/live/{node_id}"
 PICTURES = {"jpeg": {"quality": 90}, "png": {"compress_level": 1}}

@@ -5,11 +5,11 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io
 
-from ..flashhead.errors import FlashHeadError
-from ..flashhead.stream.state_file import load_state, save_state
-from . import inputs
-from .schema import schema
-from .types import State
+from ...flashhead.errors import FlashHeadError
+from ...flashhead.stream.state_file import load_state, save_state
+from .. import inputs
+from ..schema import schema
+from ..types import State
 
 _FOLDER = "flashhead_states"
 _NONE = "no state saved yet"
@@ -47,7 +47,7 @@ class SaveState(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, state, name: str) -> io.NodeOutput:
+    def execute(cls, state: State, name: str) -> io.NodeOutput:
         state.check_between_chunks()
         if not name.strip() or Path(name).name != name or name.startswith("."):
             raise FlashHeadError(

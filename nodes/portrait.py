@@ -1,11 +1,18 @@
-"""Prepare Portrait: any IMAGE -> the portrait, exactly of the size of the video, and its crop."""
+"""Portrait nodes: Prepare Portrait cuts a portrait out, Paste Back puts the talking head there."""
 
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.utils
+import torch
 from comfy_api.latest import io
 
 from ..flashhead.errors import PortraitError
 from ..flashhead.image.crop import (
     DEFAULT_RATIO,
     Box,
+    Crop,
     crop_around,
     crop_box,
     crop_to_cover,
@@ -14,10 +21,11 @@ from ..flashhead.image.crop import (
     mask_box,
 )
 from ..flashhead.image.framing import framing_warnings
+from ..flashhead.image.paste import paste
 from ..flashhead.image.portrait import load_portrait, to_tensor
-from .crop_type import CropType
-from .progress import warn
+from .progress import check_interrupt, say, warn
 from .schema import make, schema
+from .types import CropType
 
 _LARGEST = 16384
 # Core's type; a plain custom socket, because core's own input makes a widget of it.
@@ -114,7 +122,7 @@ class PreparePortrait(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        image,
+        image: torch.Tensor,
         width: int,
         height: int,
         crop: str = "cover",
@@ -125,8 +133,8 @@ class PreparePortrait(io.ComfyNode):
         ratio: float = DEFAULT_RATIO,
         offset: float = 0.0,
         face_index: int = -1,
-        mask=None,
-        face=None,
+        mask: torch.Tensor | None = None,
+        face: Any = None,
     ) -> io.NodeOutput:
         picture = load_portrait(image)
         source, size = (picture.height, picture.width), (height, width)
@@ -172,3 +180,88 @@ def _size(name: str) -> io.Input:
 
 def _pixels(name: str, tooltip: str) -> io.Input:
     return io.Int.Input(name, default=0, min=0, max=_LARGEST, optional=True, tooltip=tooltip)
+
+
+class PasteBack(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="FlashHeadPasteBack",
+            display_name="FlashHead Paste Back",
+            description=(
+                "Puts a talking head back where its portrait was cut out. For several heads, chain "
+                "them: the images of one are the background of the next."
+            ),
+            search_aliases=["talking head", "paste face", "composite", "uncrop"],
+            inputs=[
+                io.MultiType.Input(
+                    "background",
+                    types=[io.Image, io.Video],
+                    tooltip="The picture that went into Prepare Portrait, or frames or a video of "
+                    "its size. One picture is repeated; of two lengths the longer counts, and the "
+                    "shorter one's last frame stays.",
+                ),
+                io.Image.Input("frames", tooltip="The talking head, from a FlashHead sampler."),
+                CropType.Input("crop", tooltip="From FlashHead Prepare Portrait."),
+                io.Int.Input(
+                    "feather",
+                    default=32,
+                    min=0,
+                    max=1024,
+                    tooltip="Over how many pixels of the background the crop's edges fade in. "
+                    "Edges on the picture's border do not fade.",
+                ),
+                io.Float.Input(
+                    "color_match",
+                    default=0.5,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="How far the head's colours are moved to meet the background's at the "
+                    "seam; 0 is off.",
+                ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="White shows the head. Of the background's size or the portrait's; "
+                    "one, or one per frame.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(
+                    display_name="images",
+                    tooltip="The background with the head, 25 frames a second as the head's.",
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        background: Any,
+        frames: torch.Tensor,
+        crop: Crop,
+        feather: int,
+        color_match: float,
+        mask: torch.Tensor | None = None,
+    ) -> io.NodeOutput:
+        if hasattr(background, "get_components"):
+            background = background.get_components().images
+        if background.shape[1] % 2 or background.shape[2] % 2:
+            say("The picture's width or height is odd; a video needs both even: crop it first.")
+        bar = comfy.utils.ProgressBar(max(len(background), len(frames)))
+
+        def tick(done: int, total: int) -> None:
+            check_interrupt()
+            bar.update_absolute(done, total)
+
+        images = paste(
+            background,
+            frames,
+            crop,
+            feather=feather,
+            color_match=color_match,
+            mask=mask,
+            tick=tick,
+        )
+        return io.NodeOutput(images)

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import torch
 from comfy_api.latest import io
 
-from ..flashhead.geometry import FPS
-from ..flashhead.media.live_audio import Piece
-from ..flashhead.stream.settings import Settings
-from ..flashhead.stream.speech import Speech
-from . import inputs
-from .live_session import Session, running
-from .progress import Stages, check_interrupt, say
-from .schema import make, schema
-from .stream import Run, decode, load, parked, plan, portrait_doubts, sample, start
-from .types import AudioEncoderType, SpokenAudio
-from .vae import adapt_vae
+from ...flashhead.geometry import FPS
+from ...flashhead.media.live_audio import Piece
+from ...flashhead.models.limits import portrait_warnings
+from ...flashhead.stream.loop import ChunkAudio, Hooks
+from ...flashhead.stream.settings import Settings
+from ...flashhead.stream.state import StreamState
+from .. import inputs
+from ..models import AudioEncoderModel
+from ..progress import Stages, check_interrupt, say
+from ..schema import make, schema
+from ..stream.run import StreamModels, portrait_of, start
+from ..types import AudioEncoderType, State
+from ..vae import adapt_vae
+from .session import Session, running
 
 
 class Live(io.ComfyNode):
@@ -44,7 +48,9 @@ class Live(io.ComfyNode):
                 *inputs.sampling(),
                 inputs.color_match(),
                 inputs.guidance(),
-                inputs.cache_seconds("How much of the past a chunk hears, in seconds."),
+                inputs.cache_seconds(
+                    "How much of the past is encoded with each chunk, in seconds."
+                ),
                 make(
                     io.Float.Input,
                     "wait_seconds",
@@ -67,61 +73,49 @@ class Live(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model,
-        vae,
-        audio_encoder,
-        portrait,
-        seed: int,
-        steps: int,
-        shift: float,
-        color_match: float,
-        guidance: float,
-        cache_seconds: float,
+        model: Any,
+        vae: Any,
+        audio_encoder: AudioEncoderModel,
+        portrait: torch.Tensor,
         wait_seconds: float,
+        **choices: Any,
     ) -> io.NodeOutput:
-        settings = Settings(
-            seed=seed,
-            steps=steps,
-            shift=shift,
-            color_match=color_match,
-            guidance=guidance,
-            cache_seconds=cache_seconds,
-        )
-        vae = adapt_vae(vae)
-        geometry = vae.geometry
+        models = StreamModels(model, adapt_vae(vae), audio_encoder)
+        geometry = models.vae.geometry
+        size = (portrait.shape[1], portrait.shape[2])
+        settings = Settings(size=size, **choices)
+        geometry.check_size(size)
+        picture = portrait_of(portrait)
+        warnings = portrait_warnings(models.vae.limits, picture)
+        models.load(size)
+        stream = start(models.vae, picture, settings.seed).stream
+        stages = Stages(models.device)
+        hooks = Hooks(lambda *_: check_interrupt(), lambda name: stages.end(name))
+        loop = models.loop(settings, hooks)
 
-        def spoken(samples: torch.Tensor, frames: int) -> SpokenAudio:
-            return SpokenAudio(Speech(samples, frames, cache_seconds), audio_encoder, {})
-
-        silence = spoken(torch.zeros(geometry.new_samples), geometry.new_frames)
-        run = Run(model, vae, silence, settings, portrait, None)
-        load([model, vae.patcher, audio_encoder.patcher], model, run.size)
-        state, doubts = start(vae, portrait, seed), portrait_doubts(vae, portrait)
-        shared = plan(model, settings, state)
-
-        def render(audio: SpokenAudio, stages: Stages):
-            latents, sampled = sample(model, shared, audio, 0, state, stages)
-            return decode(vae, latents, sampled, color_match, stages)
+        def render(samples: torch.Tensor, frames: int) -> tuple[torch.Tensor, StreamState]:
+            first = geometry.motion_frames
+            return loop.step(ChunkAudio(samples, range(first, first + frames)), stream)
 
         # A device's first chunk takes far longer than the next: nobody has to wait for it.
-        say("getting ready", doubts)
-        render(silence, Stages(model.load_device))
-        session = Session(run.size, geometry)
+        say("getting ready", warnings)
+        render(torch.zeros(geometry.new_samples), geometry.new_frames)
+        session = Session(size, geometry)
         with running(cls.hidden.unique_id, session):
             try:
                 waiting = "waiting for sound: press Start microphone, or connect to the socket"
-                say(waiting, doubts)
+                say(waiting, warnings)
                 for piece in session.pieces(wait_seconds, check_interrupt):
-                    stages = Stages(model.load_device)
-                    frames, state = render(spoken(piece.heard, piece.frames), stages)
+                    stages = Stages(models.device)
+                    (frames,), stream = render(piece.heard, piece.frames)
                     session.show(frames, piece)
-                    say(_line(session, piece, stages), doubts)
+                    say(_line(session, piece, stages), warnings)
             except BaseException as failure:
                 session.end(str(failure).strip() or "The workflow was cancelled.")
                 raise
             session.end()
         made = f"{session.frames / FPS:.2f} s made"
-        return io.NodeOutput(parked(state), ui={"text": [made]})
+        return io.NodeOutput(State(stream, geometry).on_cpu(), ui={"text": [made]})
 
 
 def _line(session: Session, piece: Piece, stages: Stages) -> str:

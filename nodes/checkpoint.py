@@ -1,22 +1,52 @@
 """Load Checkpoint: a folder, a one-file bundle or pocket -> MODEL, VAE and audio encoder."""
 
-import torch
-from comfy_api.latest import io
+from __future__ import annotations
 
-from .acceleration import ATTENTION, choose_attention, compiled
+from collections.abc import Callable
+from typing import Any
+
+import comfy.ldm.modules.attention
+from comfy_api.latest import io
+from comfy_api.torch_helpers import set_torch_compile_wrapper
+
+from ..flashhead.dtypes import STORAGE_DTYPES
+from ..flashhead.errors import FlashHeadError
 from .models import load_encoder, load_model
 from .paths import checkpoint_names, open_named
 from .schema import make, schema
 from .types import AudioEncoderType
 from .vae import load_vae
 
-_DTYPES = {
-    "default": None,
-    "fp32": torch.float32,
-    "bf16": torch.bfloat16,
-    "fp16": torch.float16,
-    "fp8_e4m3fn": torch.float8_e4m3fn,
-}
+_DEFAULT = "default"
+ATTENTION = ("default", "pytorch", "sage", "flash", "xformers", "sub_quad", "split")
+
+
+def choose_attention(name: str) -> Callable[..., Any] | None:
+    """ComfyUI's attention of that name as an override; None for ComfyUI's own choice.
+
+    Raises `FlashHeadError` where it is not installed.
+    """
+    if name == ATTENTION[0]:
+        return None
+    kernel = comfy.ldm.modules.attention.get_attention_function(name, default=None)
+    if kernel is None:
+        raise FlashHeadError(
+            f"ComfyUI has no '{name}' attention here, because its package is not installed; choose "
+            "'default' or 'pytorch'."
+        )
+
+    def override(_usual: Any, *args: Any, **keywords: Any) -> Any:
+        return kernel(*args, **keywords)
+
+    return override
+
+
+def compiled(model: Any) -> Any:
+    """A clone of the MODEL whose generator goes through torch.compile, as core's node does it."""
+    dynamic = getattr(model, "is_dynamic", lambda: False)()
+    model = model.clone(disable_dynamic=True) if dynamic else model.clone()
+    set_torch_compile_wrapper(model=model, backend="inductor", dynamic=False)
+    return model
 
 
 class LoadCheckpoint(io.ComfyNode):
@@ -41,8 +71,8 @@ class LoadCheckpoint(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "weight_dtype",
-                    options=list(_DTYPES),
-                    default="default",
+                    options=[_DEFAULT, *STORAGE_DTYPES],
+                    default=_DEFAULT,
                     tooltip="Dtype that the generator's weights are kept in. 'default' is what "
                     "ComfyUI chooses for your device; fp32 takes twice the memory of 16 bits, "
                     "fp8 about half, at some loss.",
@@ -88,7 +118,7 @@ class LoadCheckpoint(io.ComfyNode):
     ) -> io.NodeOutput:
         kernel = choose_attention(attention)
         opened = open_named(checkpoint)
-        model = load_model(opened.generator, opened.variant, _DTYPES[weight_dtype])
+        model = load_model(opened.generator, opened.variant, STORAGE_DTYPES.get(weight_dtype))
         if kernel is not None:
             model.model_options["transformer_options"]["optimized_attention_override"] = kernel
         return io.NodeOutput(

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..flashhead.errors import FlashHeadError
-from ..flashhead.geometry import FPS, ChunkGeometry
-from ..flashhead.media.live_audio import LiveAudio, Piece
+from ...flashhead.errors import FlashHeadError
+from ...flashhead.geometry import FPS, ChunkGeometry
+from ...flashhead.media.live_audio import LiveAudio, Piece
 
 # Chunks on their way to a client; while it is slower than that, nothing is rendered.
 UNDERWAY = 2

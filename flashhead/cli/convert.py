@@ -1,0 +1,47 @@
+"""`convert`: a checkpoint into one file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..checkpoint.conversion import convert
+from ..dtypes import STORAGE_DTYPES
+from ..variants import VARIANTS
+from .output import Progress
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("source", metavar="SRC", help="published folder, or another bundle")
+    add("destination", type=Path, metavar="DST", help="the .safetensors file to write")
+    add("--variant", choices=VARIANTS, help="default: the only one in the source")
+    add("--dtype", choices=STORAGE_DTYPES, default="bf16", help="of the matrices; default: bf16")
+    add("--force", action="store_true", help="replace a file that is there")
+    add_parts(parser)
+    add("--quiet", action="store_true", help="say nothing but errors")
+
+
+def add_parts(parser: argparse.ArgumentParser) -> None:
+    """Where the parts of a checkpoint are that lie somewhere else."""
+    add = parser.add_argument
+    add("--vae", type=Path, help="the VAE's weight file or folder, where it is somewhere else")
+    add("--audio-encoder", type=Path, help="wav2vec2's folder, where it is somewhere else")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    with Progress(1.0, quiet=arguments.quiet) as progress:
+        size = convert(
+            arguments.source,
+            arguments.destination,
+            arguments.variant,
+            arguments.dtype,
+            vae=arguments.vae,
+            audio_encoder=arguments.audio_encoder,
+            overwrite=arguments.force,
+            on_bytes=lambda done, total: progress.part(
+                done / total, f"{done / 1e9:.2f} of {total / 1e9:.2f} GB"
+            ),
+        )
+    if not arguments.quiet:
+        print(f"{arguments.destination}: {size / 1e9:.2f} GB in {progress.seconds:.1f} s")

@@ -1,0 +1,244 @@
+"""`generate`: a portrait and speech to a video. Every input is checked before a weight is read."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from ..checkpoint.loading import open_checkpoint
+from ..dtypes import COMPUTE_DTYPES, torch_name
+from ..errors import CheckpointError, FlashHeadError, PortraitError
+from ..geometry import FPS, frame_count
+from ..image.portrait import load_portrait, load_portraits
+from ..media.audio_source import FileAudio
+from ..media.video_writer import VideoWriter, enlarged
+from ..pocket import NAME as POCKET
+from ..stream.clip import AUDIO_MODES, ClipPlan
+from ..stream.generate import generate_clip
+from ..stream.settings import Settings
+from ..variants import AUDIO_REPOSITORY, REPOSITORY, VARIANTS
+from .convert import add_parts
+from .output import Progress, warnings_in_lines
+
+CHECKPOINT_VARIABLE = "FLASHHEAD_CHECKPOINT"
+_DTYPES = COMPUTE_DTYPES | {torch_name(dtype): dtype for dtype in COMPUTE_DTYPES.values()}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    defaults, add = Settings(), parser.add_argument
+    add("--portrait", type=Path, required=True, help="picture of a face, or a folder of them")
+    add(
+        "--switch",
+        type=_switch,
+        action="append",
+        default=[],
+        metavar="SECONDS=PORTRAIT",
+        help="go on with another picture from then on: a file, or a name in --portrait's folder "
+        "(which starts with its first); may be given several times",
+    )
+    add("--audio", type=Path, required=True, help="speech; any sound file, or a video's sound")
+    add("--output", type=Path, required=True, help="the .mp4 to write")
+    add(
+        "--checkpoint",
+        help=f"folder of {REPOSITORY}, a bundle made from it by `convert`, or {POCKET}, which "
+        f"comes along (default: the environment's {CHECKPOINT_VARIABLE})",
+    )
+    add("--variant", choices=VARIANTS, help="default: the only one in the checkpoint")
+    add_parts(parser)
+    add(
+        "--size",
+        type=_size,
+        metavar="WxH",
+        help="default: the checkpoint's own, 512x512 and for the pocket one 96x96",
+    )
+    add(
+        "--enlarge",
+        type=int,
+        default=1,
+        metavar="TIMES",
+        choices=range(1, 9),
+        help="write the frames so many times larger (bicubic), 1 to 8",
+    )
+    add("--seed", type=int, default=defaults.seed, help="default: %(default)s")
+    add("--steps", type=int, help="sampling steps; default: the variant's own")
+    add(
+        "--shift", type=float, default=defaults.shift, help="of the timesteps; default: %(default)s"
+    )
+    add(
+        "--color-match",
+        type=float,
+        default=defaults.color_match,
+        metavar="STRENGTH",
+        help="keep the portrait's colours, 0 to 1; default: %(default)s",
+    )
+    add(
+        "--guidance",
+        type=float,
+        metavar="SCALE",
+        help="of the audio; 1 is off; default: the variant's own, 1 or the teacher's 3",
+    )
+    add(
+        "--audio-mode",
+        choices=AUDIO_MODES,
+        default=AUDIO_MODES[0],
+        help="encode the audio as it comes, or once as a whole; default: %(default)s",
+    )
+    add(
+        "--seam-fade",
+        type=int,
+        metavar="FRAMES",
+        help="let the jump where a chunk begins fade out over so many frames, 0 (off) to 15; "
+        "default: the checkpoint's own, 0 and for the pocket one 6",
+    )
+    add("--device", help="such as cuda, cuda:1, mps or cpu; default: the first that is there")
+    add(
+        "--dtype",
+        choices=_DTYPES,
+        help="default: bfloat16 on cuda (float16 where it has none), float32 elsewhere",
+    )
+    add("--quiet", action="store_true", help="say nothing but errors")
+
+
+def _size(text: str) -> tuple[int, int]:
+    """WIDTHxHEIGHT -> (height, width)."""
+    match = re.fullmatch(r"(\d+)[xX](\d+)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"'{text}' is not WIDTHxHEIGHT, such as 512x512")
+    return int(match[2]), int(match[1])
+
+
+def _switch(text: str) -> tuple[float, str]:
+    """SECONDS=PORTRAIT -> both."""
+    seconds, equals, name = text.partition("=")
+    try:
+        at = float(seconds)
+    except ValueError:
+        at = -1.0
+    if not (equals and name and 0 <= at < float("inf")):
+        raise argparse.ArgumentTypeError(f"'{text}' is not SECONDS=PORTRAIT, such as 4.5=anna")
+    return at, name
+
+
+def run(arguments: argparse.Namespace) -> None:
+    settings = Settings(
+        size=arguments.size,
+        seed=arguments.seed,
+        steps=arguments.steps,
+        shift=arguments.shift,
+        color_match=arguments.color_match,
+        guidance=arguments.guidance,
+        seam_fade=arguments.seam_fade,
+    )
+    device = _device(arguments.device)
+    dtype = _DTYPES[arguments.dtype] if arguments.dtype else _default_dtype(device)
+    checkpoint = open_checkpoint(
+        _checkpoint(arguments.checkpoint),
+        arguments.variant,
+        vae=arguments.vae,
+        audio_encoder=arguments.audio_encoder,
+    )
+    size = settings.size or checkpoint.native_size
+    checkpoint.geometry.check_size(size)
+    _check_output(arguments.output, (arguments.portrait, arguments.audio))
+    portrait, switches = _portraits(arguments.portrait, arguments.switch)
+    audio = FileAudio(arguments.audio)
+    height, width = (side * arguments.enlarge for side in size)
+    writer = VideoWriter(arguments.output, height=height, width=width, fps=FPS, audio=audio)
+    frames = frame_count(audio.samples, audio.sample_rate)
+    count = ClipPlan(checkpoint.geometry, frames, arguments.audio_mode == AUDIO_MODES[1]).chunks
+
+    bundle = checkpoint.load(device, dtype)
+    with Progress(count, quiet=arguments.quiet) as progress:
+
+        def speed() -> str:
+            fps = writer.frames / max(progress.seconds, 1e-9)
+            return f"{fps:.1f} fps, {fps / FPS:.2f}x real time"
+
+        def on_step(chunk: int, done: int, steps: int) -> None:
+            # Decoding and writing count as one step more.
+            text = f"chunk {chunk + 1}/{count} {done}/{steps}"
+            if writer.frames:
+                text += f", {speed()}"
+            progress.show(chunk + done / (steps + 1), text)
+
+        chunks = generate_clip(
+            bundle, portrait, audio, settings, arguments.audio_mode, switches, on_step
+        )
+        try:
+            with writer, warnings_in_lines():
+                for chunk in chunks:
+                    writer.write(enlarged(chunk.frames, arguments.enlarge))
+                    made = f"chunk {chunk.index + 1}/{count}, {writer.frames} frames, {speed()}"
+                    progress.part(chunk.index + 1, made)
+        except BaseException:
+            if writer.frames:
+                kept = f"{writer.frames / FPS:.2f} of {frames / FPS:.2f} s"
+                progress.say(f"kept {kept} in {arguments.output}")
+            raise
+    if not arguments.quiet:
+        made = f"{frames} frames at {width}x{height} in {progress.seconds:.1f} s"
+        print(f"{arguments.output}: {made} ({speed()})")
+
+
+def _portraits(
+    path: Path, switches: Sequence[tuple[float, str]]
+) -> tuple[Image.Image, dict[float, Image.Image]]:
+    """The picture to start with, and those to switch to by second."""
+    folder = load_portraits(path) if path.is_dir() else {}
+    first = next(iter(folder.values())) if folder else load_portrait(path)
+
+    def named(name: str) -> Image.Image:
+        if name in folder:
+            return folder[name]
+        if folder and not Path(name).is_file():
+            raise PortraitError(
+                f"The portrait '{name}' is neither a file nor in {path}, which holds "
+                f"{', '.join(folder)}."
+            )
+        return load_portrait(name)
+
+    return first, {at: named(name) for at, name in switches}
+
+
+def _checkpoint(named: str | None) -> str:
+    named = named or os.environ.get(CHECKPOINT_VARIABLE)
+    if named:
+        return named
+    raise CheckpointError(
+        f"No checkpoint: download {REPOSITORY}, and {AUDIO_REPOSITORY} into its folder, and give "
+        f"that folder by --checkpoint or in the environment's {CHECKPOINT_VARIABLE}; or give "
+        f"{POCKET}, the small one that comes along."
+    )
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    # What torch raises for a device that is misspelt, absent or not compiled in.
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
+        raise FlashHeadError(f"The device '{name}' cannot be used here: {reason}") from error
+    return device
+
+
+def _default_dtype(device: torch.device) -> torch.dtype:
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+
+
+def _check_output(output: Path, inputs: Sequence[Path]) -> None:
+    for path in inputs:
+        if output.resolve() == path.resolve():
+            raise FlashHeadError(f"The output {output} is also an input; give another name.")

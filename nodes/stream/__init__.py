@@ -1,0 +1,1 @@
+"""Streams: the samplers of whole clips, the nodes of single chunks, saved states."""

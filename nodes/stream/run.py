@@ -1,0 +1,193 @@
+"""What the nodes of a stream share: checks, the chunk loop on ComfyUI's models, a whole clip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import comfy.model_management
+import torch
+
+from ...flashhead.errors import FlashHeadError
+from ...flashhead.geometry import ChunkGeometry
+from ...flashhead.image.portrait import prepare_portrait
+from ...flashhead.models.bundle import Bundle, check_encoder, check_family
+from ...flashhead.models.limits import portrait_warnings
+from ...flashhead.models.memory import working_memory
+from ...flashhead.stream.generate import render_clip
+from ...flashhead.stream.loop import ChunkLoop, Hooks, Recall
+from ...flashhead.stream.settings import Settings
+from ...flashhead.stream.state import (
+    PortraitCondition,
+    encode_portrait,
+    start_stream,
+    switch_portrait,
+)
+from ..models import AudioEncoderModel, flashhead_model, predictor
+from ..progress import Watch, warn
+from ..types import PreparedAudio, State
+from ..vae import ExchangedLatents, FlashHeadVAE, adapt_vae
+
+
+def load(patchers: list[Any], model: Any = None, size: tuple[int, int] | None = None) -> None:
+    """Have ComfyUI load what is needed now, with room to make a chunk of a model and size."""
+    needed = 0
+    if model is not None and size is not None:
+        generator = model.model.diffusion_model
+        needed = working_memory(generator.config, generator.backend.dtype, size)
+    comfy.model_management.load_models_gpu(patchers, memory_required=needed)
+
+
+def portrait_of(image: torch.Tensor) -> torch.Tensor:
+    """A portrait IMAGE of the video's size as the model takes it, (3, H, W) in [-1, 1]."""
+    return prepare_portrait(image, (image.shape[1], image.shape[2]))
+
+
+def _condition(vae: FlashHeadVAE, portrait: torch.Tensor) -> PortraitCondition:
+    vae.geometry.check_size((portrait.shape[1], portrait.shape[2]))
+    warn(portrait_warnings(vae.limits, portrait))
+    load([vae.patcher])
+    return encode_portrait(vae.first_stage_model, vae.geometry, portrait)
+
+
+def start(vae: FlashHeadVAE, portrait: torch.Tensor, seed: int) -> State:
+    """The state before the first chunk of a portrait (3, H, W) in [-1, 1]."""
+    return State(start_stream(_condition(vae, portrait), seed), vae.geometry)
+
+
+def switch(vae: FlashHeadVAE, portrait: torch.Tensor, state: State) -> State:
+    """The same stream with another portrait (3, H, W) in [-1, 1] of the same size."""
+    state.check_between_chunks()
+    check_vae(vae, state)
+    (height, width), (found_height, found_width) = state.size, portrait.shape[1:]
+    if (found_height, found_width) != (height, width):
+        raise FlashHeadError(
+            f"The portrait is {found_width}x{found_height} and the stream {width}x{height}; "
+            "prepare the portrait at the stream's size."
+        )
+    return replace(state, stream=switch_portrait(state.stream, _condition(vae, portrait)))
+
+
+def check_vae(vae: FlashHeadVAE, state: State) -> None:
+    """Raise unless a state was made by a VAE of this family."""
+    if vae.geometry != state.geometry:
+        raise FlashHeadError(
+            "The state was started with the VAE of the other variant; connect the VAE that Start "
+            "Stream has."
+        )
+
+
+def check_model(model: Any, encoder: AudioEncoderModel, geometry: ChunkGeometry) -> None:
+    """Raise unless a model, an audio encoder and a state's or VAE's geometry belong together."""
+    generator = flashhead_model(model).diffusion_model
+    if model.model.geometry != geometry:
+        raise FlashHeadError(
+            "The state was started with the VAE of the other variant than this model's; connect "
+            "model and VAE of one checkpoint."
+        )
+    check_encoder(generator.config, encoder.network.config)
+
+
+@dataclass(frozen=True)
+class StreamModels:
+    """Model, VAE and audio encoder of a stream, checked to belong together."""
+
+    model: Any
+    vae: FlashHeadVAE
+    encoder: AudioEncoderModel
+
+    def __post_init__(self) -> None:
+        check_family(flashhead_model(self.model).diffusion_model.config, self.vae.first_stage_model)
+        check_model(self.model, self.encoder, self.vae.geometry)
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.load_device
+
+    def load(self, size: tuple[int, int]) -> None:
+        load([self.model, self.vae.patcher, self.encoder.patcher], self.model, size)
+
+    def loop(self, settings: Settings, hooks: Hooks) -> ChunkLoop:
+        """The library's chunk loop on these models, which must be loaded."""
+        bundle = Bundle(
+            self.model.model.variant,
+            self.model.model.diffusion_model,
+            ExchangedLatents(self.vae.first_stage_model),
+            self.encoder.network,
+            self.vae.limits,
+        )
+        return ChunkLoop.of(bundle, settings, predict=predictor(self.model), hooks=hooks)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A clip to be made, checked before any work. portrait: (3, H, W) in [-1, 1]."""
+
+    models: StreamModels
+    audio: PreparedAudio
+    settings: Settings
+    portrait: torch.Tensor | None
+    state: State | None
+
+    @classmethod
+    def of(
+        cls,
+        model: Any,
+        vae: Any,
+        audio: PreparedAudio,
+        portrait: torch.Tensor | None,
+        state: State | None,
+        **choices: Any,
+    ) -> Run:
+        """From what is connected to a node of `inputs.whole_clip`, and its widgets."""
+        if (portrait is None) == (state is None):
+            what = "nothing" if state is None else "both"
+            raise FlashHeadError(
+                "Connect a portrait to start a stream, or a state to go on with one; "
+                f"{what} is connected."
+            )
+        models = StreamModels(model, adapt_vae(vae), audio.encoder)
+        audio.clip.check(models.vae.geometry)
+        if state is not None:
+            state.check_between_chunks()
+            check_vae(models.vae, state)
+            size = state.size
+        else:
+            assert portrait is not None
+            size = (portrait.shape[1], portrait.shape[2])
+            models.vae.geometry.check_size(size)
+            portrait = portrait_of(portrait)
+        settings = Settings(size=size, cache_seconds=audio.clip.cache_seconds, **choices)
+        return cls(models, audio, settings, portrait, state)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)"""
+        assert self.settings.size is not None
+        return self.settings.size
+
+    @property
+    def geometry(self) -> ChunkGeometry:
+        return self.models.vae.geometry
+
+    def chunks(self, recall: Recall | None = None) -> Iterator[tuple[torch.Tensor, State]]:
+        """New frames (n, H, W, 3) of each chunk, on the device, and the state after it."""
+        vae, device = self.models.vae, self.models.device
+        self.models.load(self.size)
+        state, warnings = self.state, []
+        if state is None:
+            assert self.portrait is not None
+            state = start(vae, self.portrait, self.settings.seed)
+            # Shown by `start` already; what the chunks show takes its place.
+            warnings = portrait_warnings(vae.limits, self.portrait)
+        count = self.audio.clip.plan(self.geometry).chunks
+        steps = self.settings.steps or 1
+        watch = Watch(count, steps, device, self.geometry.new_frames, warnings)
+        loop = self.models.loop(self.settings, watch.hooks)
+        audio = (self.audio.clip.chunk_audio(self.geometry, chunk) for chunk in range(count))
+        beginning = state.stream.to(device)  # once, not at every chunk
+        for chunk, stream in render_clip(loop, beginning, audio, recall=recall):
+            watch.chunk(chunk.frames)
+            yield chunk.frames, State(stream, self.geometry)
+            del chunk  # not held while the next one is made

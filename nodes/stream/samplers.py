@@ -1,0 +1,170 @@
+"""Nodes that make a whole clip: Sampler, Incremental Sampler, Generate Video."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import folder_paths
+import torch
+from comfy_api.latest import InputImpl, io
+
+from ...flashhead.geometry import FPS
+from ...flashhead.media.audio_source import TensorAudio
+from ...flashhead.media.video_writer import VideoWriter
+from .. import inputs
+from ..progress import say
+from ..schema import schema
+from ..types import PreparedAudio, State
+from .kept_chunks import KeptChunks
+from .run import Run
+
+
+def _images(run: Run, chunks: Iterable[tuple[torch.Tensor, State]]) -> io.NodeOutput:
+    """Outputs of a node that gives all frames of a run as one IMAGE."""
+    images = torch.empty(
+        (run.audio.clip.frames, *run.size, 3),
+        device=comfy.model_management.intermediate_device(),
+    )
+    start = 0
+    for frames, state in chunks:  # noqa: B007, the last one is given on
+        images[start : start + len(frames)] = frames
+        start += len(frames)
+    return io.NodeOutput(images, state.on_cpu())
+
+
+class Sampler(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="FlashHeadSampler",
+            display_name="FlashHead Sampler",
+            description=(
+                "Makes the portrait speak. Give the images to Create Video, at 25 fps with the "
+                "same audio. The images of a second at 512x512 take 79 MB of memory; for long "
+                "audio use FlashHead Generate Video."
+            ),
+            search_aliases=["talking head", "lip sync", "avatar", "SoulX", "audio to video"],
+            inputs=inputs.whole_clip(),
+            outputs=inputs.images_and_state(),
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        vae: Any,
+        audio: PreparedAudio,
+        portrait: torch.Tensor | None = None,
+        state: State | None = None,
+        **choices: Any,
+    ) -> io.NodeOutput:
+        run = Run.of(model, vae, audio, portrait, state, **choices)
+        return _images(run, run.chunks())
+
+
+class IncrementalSampler(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="FlashHeadIncrementalSampler",
+            display_name="FlashHead Incremental Sampler",
+            description=(
+                "The FlashHead Sampler for work in progress: when the audio is edited, only the "
+                "chunks from the edit on are made again. Finished chunks stay in memory, so images "
+                "take twice the Sampler's: 158 MB for a second at 512x512."
+            ),
+            search_aliases=["talking head", "lip sync", "re-render", "cache", "edit audio"],
+            hidden=[io.Hidden.unique_id],
+            inputs=inputs.whole_clip(),
+            outputs=inputs.images_and_state(),
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        vae: Any,
+        audio: PreparedAudio,
+        portrait: torch.Tensor | None = None,
+        state: State | None = None,
+        **choices: Any,
+    ) -> io.NodeOutput:
+        run = Run.of(model, vae, audio, portrait, state, **choices)
+        return _images(run, run.chunks(KeptChunks(run, cls.hidden.unique_id)))
+
+
+class GenerateVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="FlashHeadGenerateVideo",
+            display_name="FlashHead Generate Video",
+            description=(
+                "Makes the portrait speak, straight into a video with sound: frames go to disk as "
+                "they are made, so an hour takes the memory of a minute. Give the video to Save "
+                "Video. Cancel keeps what is finished, in the output folder."
+            ),
+            search_aliases=["talking head", "lip sync", "avatar", "long video", "SoulX"],
+            inputs=[
+                *inputs.whole_clip(),
+                io.Audio.Input(
+                    "sound",
+                    optional=True,
+                    tooltip="The video's sound, from its first frame on. Without it, the audio "
+                    "that is spoken.",
+                ),
+            ],
+            outputs=[
+                io.Video.Output(
+                    display_name="video", tooltip="H.264 at 25 frames a second, with sound."
+                ),
+                inputs.state_output("Where the stream is, to go on from with other audio."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        vae: Any,
+        audio: PreparedAudio,
+        portrait: torch.Tensor | None = None,
+        state: State | None = None,
+        sound: dict[str, Any] | None = None,
+        **choices: Any,
+    ) -> io.NodeOutput:
+        run = Run.of(model, vae, audio, portrait, state, **choices)
+        sound = audio.source if sound is None else sound
+        source = TensorAudio(sound["waveform"][0], sound["sample_rate"])
+        path = _new_path(folder_paths.get_temp_directory(), "flashhead")
+        height, width = run.size
+        try:
+            with VideoWriter(path, height=height, width=width, fps=FPS, audio=source) as writer:
+                for frames, after in run.chunks():  # noqa: B007, the last one is given on
+                    writer.write(frames)
+        except BaseException:
+            _keep(path)
+            raise
+        return io.NodeOutput(InputImpl.VideoFromFile(str(path)), after.on_cpu())
+
+
+def _new_path(folder: str, prefix: str) -> Path:
+    """A name that no file has, counted as Save Video counts."""
+    os.makedirs(folder, exist_ok=True)
+    full, name, counter, _, _ = folder_paths.get_save_image_path(prefix, folder)
+    return Path(full) / f"{name}_{counter:05}_.mp4"
+
+
+def _keep(path: Path) -> None:
+    """Move an unfinished video to where the user finds it."""
+    if not path.is_file():
+        return
+    kept = _new_path(folder_paths.get_output_directory(), "video/FlashHead_unfinished")
+    os.replace(path, kept)
+    logging.warning("FlashHead: the video was not finished; what is done is in %s", kept)
+    say(f"what is finished: {kept.name}")
