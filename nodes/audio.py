@@ -129,7 +129,7 @@ class SplitSpeakers(io.ComfyNode):
                 *(
                     io.Audio.Output(
                         display_name=f"speaker_{k}",
-                        tooltip=f"What speaker {k} says, for a FlashHead Encode Audio; silence if "
+                        tooltip=f"What speaker {k} says, for a FlashHead Prepare Audio; silence if "
                         "there is no such speaker.",
                     )
                     for k in range(1, MAX_SPEAKERS + 1)

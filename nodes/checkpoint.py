@@ -103,7 +103,7 @@ class LoadCheckpoint(io.ComfyNode):
                 ),
                 io.Vae.Output(display_name="vae", tooltip="The video autoencoder."),
                 AudioEncoderType.Output(
-                    display_name="audio_encoder", tooltip="wav2vec2, for FlashHead Encode Audio."
+                    display_name="audio_encoder", tooltip="wav2vec2, for FlashHead Prepare Audio."
                 ),
             ],
         )

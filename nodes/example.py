@@ -34,7 +34,7 @@ class Example(io.ComfyNode):
                 ),
                 io.Audio.Output(
                     display_name="speech",
-                    tooltip="For FlashHead Encode Audio, and the video's sound.",
+                    tooltip="For FlashHead Prepare Audio, and the video's sound.",
                 ),
             ],
         )

@@ -9,9 +9,10 @@ import asyncio
 import io
 import json
 import struct
+from typing import Any
 
 import numpy as np
-from aiohttp import WSMsgType, web
+from aiohttp import WSMessage, WSMsgType, web
 from PIL import Image
 from server import PromptServer
 
@@ -80,7 +81,7 @@ async def _serve(socket: web.WebSocketResponse, node_id: str) -> None:
 async def _receive(socket: web.WebSocketResponse, session: Session, client: Client) -> None:
     async for message in socket:
         if message.type is WSMsgType.BINARY:
-            session.hear(client, message.data)
+            session.push(client, message.data)
         elif message.type is WSMsgType.TEXT:
             if _object(message.data).get("type") != "stop":
                 raise LiveError('After the first message text can only be {"type": "stop"}.')
@@ -88,7 +89,7 @@ async def _receive(socket: web.WebSocketResponse, session: Session, client: Clie
 
 
 async def _send(
-    socket: web.WebSocketResponse, session: Session, client: Client, hello: dict
+    socket: web.WebSocketResponse, session: Session, client: Client, hello: dict[str, Any]
 ) -> None:
     try:
         while True:
@@ -102,7 +103,7 @@ async def _send(
             await socket.send_bytes(await asyncio.to_thread(_pack, message, hello))
             session.sent(client)
     except ConnectionError:
-        pass  # `_receive` hears of it too
+        pass  # `_receive` gets it too
 
 
 async def _say(socket: web.WebSocketResponse, **message: object) -> None:
@@ -110,7 +111,7 @@ async def _say(socket: web.WebSocketResponse, **message: object) -> None:
         await socket.send_str(json.dumps(message))
 
 
-def _object(text: str) -> dict:
+def _object(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except ValueError:
@@ -120,7 +121,7 @@ def _object(text: str) -> dict:
     return found
 
 
-def _read_hello(message) -> dict:
+def _read_hello(message: WSMessage) -> dict[str, Any]:
     if message.type in (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR):
         raise ConnectionError
     if message.type is not WSMsgType.TEXT:
@@ -142,7 +143,7 @@ def _read_hello(message) -> dict:
     return hello
 
 
-def _pack(chunk: Shown, hello: dict) -> bytes:
+def _pack(chunk: Shown, hello: dict[str, Any]) -> bytes:
     """uint32 length of the header (little-endian), JSON header, sound, pictures."""
     pictures = [_encode(frame, hello["frames"]) for frame in chunk.frames]
     header = {

@@ -98,7 +98,7 @@ class Session:
             self._client, self._had_client = client, True
             self._changed.notify_all()
 
-    def hear(self, client: Client, data: bytes) -> None:
+    def push(self, client: Client, data: bytes) -> None:
         """Raises `AudioError`."""
         with self._changed:
             if not client.stopped:
