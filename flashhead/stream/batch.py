@@ -65,7 +65,7 @@ def generate_batch(
     sources = [audio_source(session.waveform, session.sample_rate) for session in sessions]
 
     def run() -> Iterator[list[Chunk | None]]:
-        loop = ChunkLoop.of(bundle, settings, sessions=len(sessions), hooks=Hooks(on_step))
+        loop = ChunkLoop(bundle, settings, sessions=len(sessions), hooks=Hooks(on_step))
         state = loop.start(portraits, tuple(session.seed for session in sessions))
         geometry = bundle.geometry
         frames_of = [frame_count(source.samples, source.sample_rate) for source in sources]

@@ -107,7 +107,7 @@ def generate_clip(
     later = [(at, prepare_portrait(other, size)) for at, other in sorted((switches or {}).items())]
 
     def run() -> Iterator[Chunk]:
-        loop = ChunkLoop.of(bundle, settings, hooks=Hooks(on_step))
+        loop = ChunkLoop(bundle, settings, hooks=Hooks(on_step))
         state = loop.start(picture)
         audio = _stream(bundle, source) if audio_mode == AUDIO_MODES[0] else _once(bundle, source)
         for chunk, _ in render_clip(loop, state, audio, later):
@@ -133,11 +133,10 @@ def render_clip(
         recall: as for `ChunkLoop.step`.
     """
     waiting, start = list(switches), 0
-    options = {} if recall is None else {"recall": recall}
     for part in audio:
         while waiting and start >= waiting[0][0] * FPS:
             state = loop.switch(state, waiting.pop(0)[1])
-        frames, state = loop.step(part, state, **options)
+        frames, state = loop.step(part, state, recall)
         chunk = Chunk(frames[0], state.index - 1, start)
         start += len(chunk.frames)
         yield chunk, state

@@ -47,7 +47,7 @@ class LiveStream:
         hooks: Hooks | None = None,
     ):
         self.bundle, self.settings = bundle, settings or Settings()
-        self.loop = ChunkLoop.of(bundle, self.settings, hooks=hooks or Hooks(on_step))
+        self.loop = ChunkLoop(bundle, self.settings, hooks=hooks or Hooks(on_step))
         self.geometry = bundle.geometry
         self.state: StreamState = self.loop.start(prepare_portrait(portrait, self.loop.size))
         self._pending = torch.empty(0, dtype=torch.float32)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,23 +23,20 @@ from ..image.color import ColorTarget, match_color
 from ..image.seams import fade_seam
 from ..models.bundle import Bundle
 from ..models.generator import Generator
-from ..models.limits import CheckpointLimits, native_fade, portrait_warnings
+from ..models.limits import native_fade, portrait_warnings
 from ..models.vae import VAE
 from ..models.wav2vec2 import AudioEncoder
 from ..variants import VARIANTS
 from .sampling import Predict, SamplingPlan, draw_noise, plan_sampling, sample_latents
 from .settings import Settings
-from .state import (
-    PortraitCondition,
-    StreamState,
-    encode_portrait,
-    start_stream,
-    switch_portrait,
-)
+from .state import PortraitCondition, StreamState, encode_portrait, start_stream, switch_portrait
 
-Result = TypeVar("Result")
 OnStep = Callable[[int, int, int], None]
 """Called with (chunk, steps done, steps) after each sampling step; may raise to stop."""
+
+Recall = Callable[[str, Callable[[], Any]], Any]
+"""Called with "sample" or "decode" and a function that computes this half of a chunk; returns its
+result, or what an earlier run kept of it."""
 
 
 @dataclass(frozen=True)
@@ -136,15 +133,11 @@ class ChunkSampler:
     predict: Predict | None = None
     hooks: Hooks = NO_HOOKS
 
-    @property
-    def geometry(self) -> ChunkGeometry:
-        return self.generator.config.geometry
-
     @torch.no_grad()
     def sample(self, audio: ChunkAudio, state: StreamState) -> tuple[SampledChunk, StreamState]:
         """The next chunk's latents, and the state with its audio taken in and its noise drawn."""
         context, state = self.encode_audio(audio, state)
-        generator, index = self.generator, state.index
+        generator, geometry = self.generator, self.generator.config.geometry
         reference = generator.backend.to(state.portrait.latents, torch.float32)
         noise, rng = draw_noise(state.rng, self.plan.draws, tuple(reference.shape[1:]))
         if reference.device.type == "cuda":
@@ -160,22 +153,23 @@ class ChunkSampler:
             reference,
             generator.backend.to(state.motion, torch.float32),
             noise,
-            lambda done, steps: self.hooks.step(index, done, steps),
+            lambda done, steps: self.hooks.step(state.index, done, steps),
         )
         self.hooks.stage("sample")
-        shown = audio.shown or range(self.geometry.motion_frames, self.geometry.frames)
+        shown = audio.shown or range(geometry.motion_frames, geometry.frames)
         return SampledChunk(latents, shown, generator.backend.dtype), replace(state, rng=rng)
 
     @torch.no_grad()
     def encode_audio(self, audio: ChunkAudio, state: StreamState) -> tuple[Tensor, StreamState]:
         """A chunk's audio context (B, frames, 5, layers, channels), and the state whose cache has
         its samples."""
-        missing = self.geometry.new_samples - audio.samples.shape[-1]
-        samples = functional.pad(audio.samples, (0, missing)) if missing > 0 else audio.samples
+        geometry = self.generator.config.geometry
+        missing = max(0, geometry.new_samples - audio.samples.shape[-1])
+        samples = functional.pad(audio.samples, (0, missing))
         state = replace(state, audio=state.audio.resized(self.cache_seconds).push(samples))
         context = audio.context
         if context is None:
-            context = state.audio.context(self.audio_encoder, self.geometry.frames)
+            context = state.audio.context(self.audio_encoder, geometry.frames)
         self.hooks.stage("audio")
         return context, state
 
@@ -190,8 +184,8 @@ def decode_and_encode(
     hooks: Hooks = NO_HOOKS,
 ) -> tuple[Tensor, Tensor]:
     """A chunk's latents (B, C, T, h, w) to its video (B, 3, frames, H, W) with matched colours, and
-    the motion latents (B, C, m, h, w) that the next chunk starts from. Without
-    `colors` none are matched."""
+    the motion latents (B, C, m, h, w) that the next chunk starts from. Without `colors` none are
+    matched."""
     video = vae.decode(latents)
     hooks.stage("decode")
     if colors is not None:
@@ -216,19 +210,6 @@ class ChunkDecoder:
     seam_fade: int
     hooks: Hooks = NO_HOOKS
 
-    @classmethod
-    def of(
-        cls,
-        vae: VAE,
-        geometry: ChunkGeometry,
-        limits: CheckpointLimits | None,
-        settings: Settings,
-        hooks: Hooks = NO_HOOKS,
-    ) -> ChunkDecoder:
-        """With a checkpoint's own fade, unless the settings say otherwise."""
-        fade = native_fade(limits) if settings.seam_fade is None else settings.seam_fade
-        return cls(vae, geometry, settings.color_match, fade, hooks)
-
     @torch.no_grad()
     def decode(self, sampled: SampledChunk, state: StreamState) -> tuple[Tensor, StreamState]:
         """The shown frames (B, n, H, W, 3) float32 in [0, 1], and the next chunk's state.
@@ -236,83 +217,61 @@ class ChunkDecoder:
         Raises:
             NonFiniteError: NaN or infinity in the frames or in what the next chunk starts from.
         """
+        colors, repeated = state.portrait.color, self.geometry.motion_frames
         video, motion = decode_and_encode(
-            self.vae,
-            self.geometry,
-            sampled.latents,
-            state.portrait.color,
-            self.color_match,
-            self.hooks,
+            self.vae, self.geometry, sampled.latents, colors, self.color_match, self.hooks
         )
         frames = ((video + 1) / 2).clamp(0, 1).permute(0, 2, 3, 4, 1)
-        shown = None
+        last = None
         if self.seam_fade:
-            frames = fade_seam(frames, state.shown, self.geometry.motion_frames, self.seam_fade)
+            frames = fade_seam(frames, state.shown, repeated, self.seam_fade)
             # Not a view, which would keep the whole chunk.
-            shown = frames[:, -1].clone(memory_format=torch.contiguous_format)
+            last = frames[:, -1].clone(memory_format=torch.contiguous_format)
         # Waits for the device, so it stands at the end.
         if not bool(torch.isfinite(frames).all() & torch.isfinite(motion).all()):
-            raise _not_finite(state.index, sampled.dtype)
+            advice = {
+                torch.float16: "try bfloat16 or float32",
+                torch.bfloat16: "try float32",
+            }.get(sampled.dtype, "the weights seem damaged: download them again")
+            raise NonFiniteError(
+                f"Chunk {state.index} came out as NaN or infinity in {torch_name(sampled.dtype)}; "
+                f"{advice}."
+            )
         wanted = frames[:, sampled.shown.start : sampled.shown.stop]
-        return wanted, replace(state, motion=motion, index=state.index + 1, shown=shown)
+        return wanted, replace(state, motion=motion, index=state.index + 1, shown=last)
 
 
-def _not_finite(chunk: int, dtype: torch.dtype) -> NonFiniteError:
-    advice = {
-        torch.float16: "try bfloat16 or float32",
-        torch.bfloat16: "try float32",
-    }.get(dtype, "the weights seem damaged: download them again")
-    return NonFiniteError(
-        f"Chunk {chunk} came out as NaN or infinity in {torch_name(dtype)}; {advice}."
-    )
-
-
-class Recall(Protocol):
-    """Gives what half a chunk ("sample" or "decode") computes: now, or what an earlier run kept."""
-
-    def __call__(self, stage: str, compute: Callable[[], Result]) -> Result: ...
-
-
-def _compute(stage: str, compute: Callable[[], Result]) -> Result:
-    return compute()
-
-
-@dataclass(frozen=True)
 class ChunkLoop:
     """Makes the chunks of a run: `start` gives a state, `step` a chunk and the next state.
 
-    bundle: networks and limits. size: (height, width) of the frames.
+    Args:
+        bundle: networks and limits.
+        settings: of the run; what is None in them is the checkpoint's or the variant's own.
+        sessions: how many portraits are made side by side.
+        predict: stands before the generator where a host has wrapped it.
+        hooks: see `Hooks`.
+
+    Raises:
+        SizeError: a frame size that the checkpoint cannot make.
     """
 
-    bundle: Bundle
-    size: tuple[int, int]
-    settings: Settings
-    sampler: ChunkSampler
-    decoder: ChunkDecoder
-
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         bundle: Bundle,
         settings: Settings,
         *,
         sessions: int = 1,
         predict: Predict | None = None,
         hooks: Hooks = NO_HOOKS,
-    ) -> ChunkLoop:
-        """A loop for so many sessions side by side. Raises `SizeError` for an illegal size."""
-        size = settings.size or bundle.native_size
-        shape = (sessions, *bundle.geometry.latent_shape(size))
+    ):
+        self.bundle, self.settings, self.geometry = bundle, settings, bundle.geometry
+        self.size = settings.size or bundle.native_size
+        shape = (sessions, *self.geometry.latent_shape(self.size))
         plan = plan_stream(bundle.generator, bundle.variant, settings, shape)
-        sampler = ChunkSampler(
-            bundle.generator, bundle.audio_encoder, plan, settings.cache_seconds, predict, hooks
-        )
-        decoder = ChunkDecoder.of(bundle.vae, bundle.geometry, bundle.limits, settings, hooks)
-        return cls(bundle, size, settings, sampler, decoder)
-
-    @property
-    def geometry(self) -> ChunkGeometry:
-        return self.bundle.geometry
+        cache, encoder = settings.cache_seconds, bundle.audio_encoder
+        self.sampler = ChunkSampler(bundle.generator, encoder, plan, cache, predict, hooks)
+        fade = native_fade(bundle.limits) if settings.seam_fade is None else settings.seam_fade
+        self.decoder = ChunkDecoder(bundle.vae, self.geometry, settings.color_match, fade, hooks)
 
     def start(self, portraits: Tensor, seeds: int | tuple[int, ...] | None = None) -> StreamState:
         """The state before the first chunk of portraits (3, H, W) or (B, 3, H, W) in [-1, 1].
@@ -334,11 +293,12 @@ class ChunkLoop:
         return condition
 
     def step(
-        self, audio: ChunkAudio, state: StreamState, recall: Recall = _compute
+        self, audio: ChunkAudio, state: StreamState, recall: Recall | None = None
     ) -> tuple[Tensor, StreamState]:
         """One chunk: its shown frames (B, n, H, W, 3) float32 in [0, 1], and the next state.
 
         Raises `NonFiniteError`, as `ChunkDecoder.decode` does.
         """
+        recall = recall or (lambda _, compute: compute())
         sampled, state = recall("sample", lambda: self.sampler.sample(audio, state))
         return recall("decode", lambda: self.decoder.decode(sampled, state))

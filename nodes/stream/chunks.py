@@ -9,6 +9,7 @@ import torch
 from comfy_api.latest import io
 
 from ...flashhead.errors import FlashHeadError
+from ...flashhead.models.limits import native_fade
 from ...flashhead.stream.loop import ChunkDecoder, ChunkSampler, SampledChunk, plan_stream
 from ...flashhead.stream.settings import Settings
 from .. import inputs
@@ -164,7 +165,7 @@ class DecodeChunk(io.ComfyNode):
         cls, vae: Any, latent: dict[str, Any], state: State, color_match: float
     ) -> io.NodeOutput:
         vae = adapt_vae(vae)
-        settings = Settings(color_match=color_match)
+        Settings(color_match=color_match)  # checks its range
         check_vae(vae, state)
         expected = tuple(state.stream.portrait.latents.shape)
         if tuple(latent["samples"].shape) != expected:
@@ -179,9 +180,8 @@ class DecodeChunk(io.ComfyNode):
             )
         load([vae.patcher])
         watch = Watch(1, 1, vae.patcher.load_device)
-        decoder = ChunkDecoder.of(
-            vae.first_stage_model, vae.geometry, vae.limits, settings, watch.hooks
-        )
+        fade = native_fade(vae.limits)
+        decoder = ChunkDecoder(vae.first_stage_model, vae.geometry, color_match, fade, watch.hooks)
         latents = vae.first_stage_model.normalize(latent["samples"])
         sampled = SampledChunk(latents, state.sampled.shown, state.sampled.dtype)
         (frames,), stream = decoder.decode(sampled, state.stream)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ...flashhead.stream.loop import Result, SampledChunk
+from ...flashhead.stream.loop import SampledChunk
 from ...flashhead.stream.state import StreamState
 from ..types import State
 from .run import Run
@@ -94,7 +94,7 @@ class KeptChunks:
                 del self._results[key]
         self._next = iter(keys)
 
-    def __call__(self, stage: str, compute: Callable[[], Result]) -> Result:
+    def __call__(self, stage: str, compute: Callable[[], Any]) -> Any:
         key = next(self._next)
         if key in self._results:
             return self._results[key]

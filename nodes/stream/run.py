@@ -117,7 +117,7 @@ class StreamModels:
             self.encoder.network,
             self.vae.limits,
         )
-        return ChunkLoop.of(bundle, settings, predict=predictor(self.model), hooks=hooks)
+        return ChunkLoop(bundle, settings, predict=predictor(self.model), hooks=hooks)
 
 
 @dataclass(frozen=True)
@@ -136,8 +136,8 @@ class Run:
         model: Any,
         vae: Any,
         audio: PreparedAudio,
-        portrait: torch.Tensor | None,
-        state: State | None,
+        portrait: torch.Tensor | None = None,
+        state: State | None = None,
         **choices: Any,
     ) -> Run:
         """From what is connected to a node of `inputs.whole_clip`, and its widgets."""

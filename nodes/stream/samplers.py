@@ -19,7 +19,7 @@ from ...flashhead.media.video_writer import VideoWriter
 from .. import inputs
 from ..progress import say
 from ..schema import schema
-from ..types import PreparedAudio, State
+from ..types import State
 from .kept_chunks import KeptChunks
 from .run import Run
 
@@ -54,16 +54,8 @@ class Sampler(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
-        cls,
-        model: Any,
-        vae: Any,
-        audio: PreparedAudio,
-        portrait: torch.Tensor | None = None,
-        state: State | None = None,
-        **choices: Any,
-    ) -> io.NodeOutput:
-        run = Run.of(model, vae, audio, portrait, state, **choices)
+    def execute(cls, **given: Any) -> io.NodeOutput:
+        run = Run.of(**given)
         return _images(run, run.chunks())
 
 
@@ -85,16 +77,8 @@ class IncrementalSampler(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
-        cls,
-        model: Any,
-        vae: Any,
-        audio: PreparedAudio,
-        portrait: torch.Tensor | None = None,
-        state: State | None = None,
-        **choices: Any,
-    ) -> io.NodeOutput:
-        run = Run.of(model, vae, audio, portrait, state, **choices)
+    def execute(cls, **given: Any) -> io.NodeOutput:
+        run = Run.of(**given)
         return _images(run, run.chunks(KeptChunks(run, cls.hidden.unique_id)))
 
 
@@ -128,18 +112,9 @@ class GenerateVideo(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
-        cls,
-        model: Any,
-        vae: Any,
-        audio: PreparedAudio,
-        portrait: torch.Tensor | None = None,
-        state: State | None = None,
-        sound: dict[str, Any] | None = None,
-        **choices: Any,
-    ) -> io.NodeOutput:
-        run = Run.of(model, vae, audio, portrait, state, **choices)
-        sound = audio.source if sound is None else sound
+    def execute(cls, sound: dict[str, Any] | None = None, **given: Any) -> io.NodeOutput:
+        run = Run.of(**given)
+        sound = run.audio.source if sound is None else sound
         source = TensorAudio(sound["waveform"][0], sound["sample_rate"])
         path = _new_path(folder_paths.get_temp_directory(), "flashhead")
         height, width = run.size

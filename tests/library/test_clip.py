@@ -28,7 +28,7 @@ def tone(seconds: float, rate: int = 16_000) -> TensorAudio:
 
 
 def make_loop(bundle) -> ChunkLoop:
-    return ChunkLoop.of(bundle, Settings(size=(64, 64)))
+    return ChunkLoop(bundle, Settings(size=(64, 64)))
 
 
 def begin(bundle, portrait):

@@ -199,7 +199,7 @@ def test_cold_start_gives_one_frame():
 def test_a_rollout_is_inferences_loop(bundle):
     """Decode, match colours, encode the last frames again: as the chunk loop does it."""
     geometry, network = bundle.geometry, bundle.generator
-    loop = ChunkLoop.of(bundle, Settings(size=(64, 64), seed=7))
+    loop = ChunkLoop(bundle, Settings(size=(64, 64), seed=7))
     state = loop.start(torch.rand(3, 64, 64, generator=rng()) * 2 - 1)
     portrait = state.portrait
     audio = torch.randn(2, 1, 33, 5, 1, network.config.audio_width, generator=rng())
