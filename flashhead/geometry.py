@@ -1,4 +1,4 @@
-"""Frames, rates and chunks: the arithmetic that everything else stands on (DESIGN §1.2, §1.3)."""
+"""Arithmetic of frames, sample rates and chunks (DESIGN §1.2, §1.3)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from .errors import AudioError, SizeError
 
 FPS = 25
 SAMPLE_RATE = 16_000
-"""Hz, of what the audio encoder is given."""
+"""Hz, of the audio encoder's input."""
 SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
 CHUNK_FRAMES = 33
 MOTION_LATENT_FRAMES = 2
 LONGEST_SEAM_FADE = 15
-"""Frames. The new frames of a chunk that the next one does not repeat; Lite has the fewest."""
+"""Frames. A chunk's new frames, less those that the next repeats: 24 - 9 with Lite, the fewest."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from .vae import channel_energy, check_video
 
 
 def pixel_norm(x: Tensor, eps: float = 1e-8) -> Tensor:
-    """Each position's channels divided by their root mean square, summed up in float32."""
+    """Each position's channels divided by their root mean square, summed in float32."""
     return x * torch.rsqrt(channel_energy(x) / x.shape[1] + eps).to(x.dtype)
 
 
@@ -50,7 +50,7 @@ class ResnetBlock(nn.Module):
         super().__init__()
         self.conv1 = TimePaddedConv3d(in_channels, out_channels, backend, causal=causal)
         self.conv2 = TimePaddedConv3d(out_channels, out_channels, backend, causal=causal)
-        self.norm3 = self.conv_shortcut = None
+        self.norm3: nn.Module | None = None
         if in_channels != out_channels:
             self.norm3 = backend.operations.LayerNorm(in_channels, eps=1e-6)
             self.conv_shortcut = TimePaddedConv3d(
@@ -61,8 +61,7 @@ class ResnetBlock(nn.Module):
         hidden = self.conv1(functional.silu(pixel_norm(x)))
         hidden = self.conv2(functional.silu(pixel_norm(hidden)))
         if self.norm3 is not None:
-            x = self.norm3(x.movedim(1, -1)).movedim(-1, 1)
-            x = self.conv_shortcut(x)
+            x = self.conv_shortcut(self.norm3(x.movedim(1, -1)).movedim(-1, 1))
         return x + hidden
 
 
@@ -80,7 +79,7 @@ class MidBlock(nn.Module):
 
 
 class DownBlock(MidBlock):
-    """Resnets, then halve time, height and width, then widen."""
+    """Resnets, then time, height and width halved, then more channels."""
 
     def __init__(
         self,
@@ -110,7 +109,7 @@ class DownBlock(MidBlock):
 
 
 class Upsampler(nn.Module):
-    """Twice the time, height and width out of channels; the first frame is dropped."""
+    """Time, height and width doubled by unfolding channels; the first frame is dropped."""
 
     def __init__(self, channels: int, backend: Backend, *, causal: bool):
         super().__init__()
@@ -124,7 +123,7 @@ class Upsampler(nn.Module):
 
 
 class UpBlock(MidBlock):
-    """Narrow, then double time, height and width, then resnets."""
+    """Fewer channels, then time, height and width doubled, then resnets."""
 
     def __init__(
         self,
@@ -170,7 +169,7 @@ class Encoder(nn.Module):
             )
         )
         self.mid_block = MidBlock(widths[-1], config.layers_per_block[-1], backend, causal=causal)
-        # The last channel is one log-variance for all; the posterior mean does not need it.
+        # The last channel is the log-variance of all others, which the posterior's mean needs not.
         self.conv_out = TimePaddedConv3d(
             widths[-1], config.latent_channels + 1, backend, causal=causal
         )
@@ -221,6 +220,8 @@ class LTXVAE(nn.Module):
         self.stride = config.stride
         self.encoder = Encoder(config, backend)
         self.decoder = Decoder(config, backend)
+        self.latents_mean: Tensor
+        self.latents_std: Tensor
         self.register_buffer("latents_mean", torch.empty(config.latent_channels))
         self.register_buffer("latents_std", torch.empty(config.latent_channels))
 
@@ -238,12 +239,12 @@ class LTXVAE(nn.Module):
     denormalize = normalize
 
     def patches(self, video: Tensor) -> Tensor:
-        """Video (B, 3, T, H, W) -> what the encoder takes, (B, 3 * p * p, T, H/p, W/p)."""
+        """Video (B, 3, T, H, W) -> the encoder's input (B, 3 * p * p, T, H/p, W/p)."""
         p = self.config.patch_size
         return rearrange(video, "b c t (h ph) (w pw) -> b (c pw ph) t h w", ph=p, pw=p)
 
     def from_patches(self, patches: Tensor) -> Tensor:
-        """What the decoder makes -> video."""
+        """The decoder's output (B, 3 * p * p, T, H/p, W/p) -> video (B, 3, T, H, W)."""
         p = self.config.patch_size
         return rearrange(patches, "b (c pw ph) t h w -> b c t (h ph) (w pw)", ph=p, pw=p)
 
@@ -256,6 +257,9 @@ class LTXVAE(nn.Module):
 
         Returns:
             Normalised latents (B, C, 1 + (T-1)/stride, H/stride, W/stride), float32.
+
+        Raises:
+            ValueError: another number of frames, or another height or width.
         """
         check_video(video, self.stride)
         patches = self.patches(self.backend.to(video))

@@ -1,4 +1,4 @@
-"""Video autoencoders, one file a family, behind one protocol."""
+"""The interface of a video autoencoder, and what the two families share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from torch import Tensor
 
 
 class VAE(Protocol):
-    """What the stream needs of an autoencoder."""
+    """A video autoencoder: `LTXVAE`, `WanVAE` or a host's.
+
+    stride: frames, rows and columns per latent, (t, h, w).
+    """
 
     latent_channels: int
     stride: tuple[int, int, int]
@@ -42,5 +45,5 @@ def channel_energy(x: Tensor) -> Tensor:
     if x.dtype == torch.float32:
         # Five times as fast as vector_norm on a CPU.
         return x.square().sum(dim=1, keepdim=True)
-    # One pass, and squares that float16 could not hold.
+    # One pass, in float32: float16 could not hold the squares.
     return torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float32).square()

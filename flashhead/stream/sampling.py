@@ -74,7 +74,7 @@ def plan_sampling(
     return SamplingPlan(
         sigmas=tuple((schedule / TRAIN_TIMESTEPS).tolist()),
         time=generator.embed_timesteps(schedule[:-1].to(reference.device)),
-        rotary=generator.rotary(reference),
+        rotary=generator.rotary(reference.shape, reference.device),
         renoise=renoise,
         guidance=None
         if guidance == 1
