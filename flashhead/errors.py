@@ -34,13 +34,5 @@ class PortraitWarning(UserWarning):
 
 
 # ComfyUI shows an error's module, which in a node pack is a path to the pack's folder.
-for _error in (
-    FlashHeadError,
-    CheckpointError,
-    AudioError,
-    PortraitError,
-    SizeError,
-    NonFiniteError,
-    PortraitWarning,
-):
+for _error in (FlashHeadError, *FlashHeadError.__subclasses__(), PortraitWarning):
     _error.__module__ = "flashhead"

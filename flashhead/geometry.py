@@ -60,18 +60,12 @@ class ChunkGeometry:
     def check_size(self, size: tuple[int, int]) -> None:
         """Raise `SizeError` unless (height, width) is legal; it names the nearest legal sizes."""
         multiples = self.size_multiples
-        if all(
-            value > 0 and value % step == 0 for value, step in zip(size, multiples, strict=True)
-        ):
-            return
-        near = []
+        near: dict[str, None] = {}
         for rounding in (math.floor, math.ceil):
-            h, w = (
-                max(step, rounding(value / step) * step)
-                for value, step in zip(size, multiples, strict=True)
-            )
-            if f"{w}x{h}" not in near:
-                near.append(f"{w}x{h}")
+            h, w = (max(m, rounding(side / m) * m) for side, m in zip(size, multiples, strict=True))
+            if (h, w) == tuple(size):
+                return
+            near[f"{w}x{h}"] = None
         raise SizeError(
             f"The size {size[1]}x{size[0]} (width x height) cannot be made: width must be a "
             f"multiple of {multiples[1]} and height of {multiples[0]}; nearest: "

@@ -76,7 +76,9 @@ _GENERATOR = {
     "audio_hidden": 512,
     "audio_tokens": 32,
 }
-_SMALL_GENERATOR = dict(zip(_GENERATOR, (64, 128, 2, 2, 64, 32, 4), strict=True))
+_SMALL_GENERATOR = dict(
+    dim=64, ffn_dim=128, num_heads=2, num_layers=2, freq_dim=64, audio_hidden=32, audio_tokens=4
+)
 _ENCODER = AudioEncoderConfig(
     conv_dim=(512,) * 7,
     conv_kernel=(10, 3, 3, 3, 3, 2, 2),
@@ -208,14 +210,12 @@ def published_configs(sizes: CheckpointConfigs) -> dict[str, dict[str, Any]]:
     return configs
 
 
-def random_tensor(key: str, shape: tuple[int, ...], seed: str) -> Tensor:
+def _random_tensor(key: str, shape: tuple[int, ...], seed: str) -> Tensor:
     """One float32 weight that keeps activations near unit size.
 
     Norms are 1, biases and means 0, everything else is normal with variance 1 / fan-in. It depends
     on key, shape and seed alone, so no weight moves when another is added.
     """
-    if key == f"{_POSITION}_g":
-        raise ValueError("a weight norm's scale follows from its direction; draw that")
     leaf = key.rpartition(".")[2]
     if leaf in ("bias", "latents_mean"):
         return torch.zeros(shape)
@@ -230,7 +230,7 @@ def _random_weight(key: str, shapes: Shapes, seed: str) -> Tensor:
     if key == f"{_POSITION}_g":
         direction = _random_weight(f"{_POSITION}_v", shapes, seed)
         return torch.linalg.vector_norm(direction, dim=(0, 1), keepdim=True)
-    return random_tensor(key, shapes[key], seed)
+    return _random_tensor(key, shapes[key], seed)
 
 
 def write_checkpoint(

@@ -21,6 +21,7 @@ from .config import GeneratorConfig
 from .rotary import rotary_table, rotate
 
 Options = Mapping[str, Any]
+KeysValues = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class TimeCondition:
 class AudioCondition:
     """Keys and values of each block's cross-attention: a pair of (B*T, tokens, dim) per block."""
 
-    keys_values: tuple[tuple[Tensor, Tensor], ...]
+    keys_values: tuple[KeysValues, ...]
 
     def repeat(self, count: int) -> AudioCondition:
         """This condition, of one sample, repeated for a batch of `count`."""
@@ -55,13 +56,9 @@ class AudioCondition:
 
     def join(self, other: AudioCondition) -> AudioCondition:
         """Both conditions as one batch, the samples of this one first."""
+        pairs = zip(self.keys_values, other.keys_values, strict=True)
         return AudioCondition(
-            tuple(
-                (torch.cat([k, other_k]), torch.cat([v, other_v]))
-                for (k, v), (other_k, other_v) in zip(
-                    self.keys_values, other.keys_values, strict=True
-                )
-            )
+            tuple((torch.cat([k1, k2]), torch.cat([v1, v2])) for (k1, v1), (k2, v2) in pairs)
         )
 
 
@@ -96,10 +93,10 @@ class SelfAttention(Attention):
 
 
 class CrossAttention(Attention):
-    def keys_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
+    def keys_values(self, context: Tensor) -> KeysValues:
         return self.norm_k(self.k(context)), self.v(context)
 
-    def forward(self, x: Tensor, keys_values: tuple[Tensor, Tensor], options: Options) -> Tensor:
+    def forward(self, x: Tensor, keys_values: KeysValues, options: Options) -> Tensor:
         query = self.norm_q(self.q(x))
         return self.o(self.attention(query, *keys_values, self.heads, **options))
 
@@ -124,7 +121,7 @@ class Block(nn.Module):
         self,
         x: Tensor,
         modulation: Tensor,
-        keys_values: tuple[Tensor, Tensor],
+        keys_values: KeysValues,
         rotary: Tensor,
         options: Options,
     ) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from .backend import TORCH, Backend
 from .config import LTXVAEConfig
-from .vae import channel_energy, check_video
+from .vae import VideoAutoencoder, channel_energy, check_video
 
 
 def pixel_norm(x: Tensor, eps: float = 1e-8) -> Tensor:
@@ -82,24 +82,16 @@ class DownBlock(MidBlock):
     """Resnets, then time, height and width halved, then more channels."""
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        layers: int,
-        backend: Backend,
-        *,
-        scale: bool,
-        causal: bool,
+        self, width: int, wider: int, layers: int, backend: Backend, *, scale: bool, causal: bool
     ):
-        super().__init__(in_channels, layers, backend, causal=causal)
+        super().__init__(width, layers, backend, causal=causal)
         self.downsamplers = nn.ModuleList()
         if scale:
-            self.downsamplers.append(
-                TimePaddedConv3d(in_channels, in_channels, backend, causal=causal, stride=2)
-            )
+            halve = TimePaddedConv3d(width, width, backend, causal=causal, stride=2)
+            self.downsamplers.append(halve)
         self.conv_out = None
-        if in_channels != out_channels:
-            self.conv_out = ResnetBlock(in_channels, out_channels, backend, causal=causal)
+        if width != wider:
+            self.conv_out = ResnetBlock(width, wider, backend, causal=causal)
 
     def forward(self, x: Tensor) -> Tensor:
         x = super().forward(x)
@@ -126,22 +118,15 @@ class UpBlock(MidBlock):
     """Fewer channels, then time, height and width doubled, then resnets."""
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        layers: int,
-        backend: Backend,
-        *,
-        scale: bool,
-        causal: bool,
+        self, width: int, narrower: int, layers: int, backend: Backend, *, scale: bool, causal: bool
     ):
-        super().__init__(out_channels, layers, backend, causal=causal)
+        super().__init__(narrower, layers, backend, causal=causal)
         self.conv_in = None
-        if in_channels != out_channels:
-            self.conv_in = ResnetBlock(in_channels, out_channels, backend, causal=causal)
+        if width != narrower:
+            self.conv_in = ResnetBlock(width, narrower, backend, causal=causal)
         self.upsamplers = nn.ModuleList()
         if scale:
-            self.upsamplers.append(Upsampler(out_channels, backend, causal=causal))
+            self.upsamplers.append(Upsampler(narrower, backend, causal=causal))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.conv_in is not None:
@@ -158,17 +143,15 @@ class Encoder(nn.Module):
         self.conv_in = TimePaddedConv3d(
             config.in_channels * config.patch_size**2, widths[0], backend, causal=causal
         )
-        self.down_blocks = nn.ModuleList(
-            DownBlock(width, wider, layers, backend, scale=scale, causal=causal)
-            for width, wider, layers, scale in zip(
-                widths,
-                (*widths[1:], widths[-1]),
-                config.layers_per_block,
-                config.spatio_temporal_scaling,
-                strict=False,
-            )
+        *layers, middle = config.layers_per_block
+        levels = zip(
+            widths, (*widths[1:], widths[-1]), layers, config.spatio_temporal_scaling, strict=True
         )
-        self.mid_block = MidBlock(widths[-1], config.layers_per_block[-1], backend, causal=causal)
+        self.down_blocks = nn.ModuleList(
+            DownBlock(width, wider, count, backend, scale=scale, causal=causal)
+            for width, wider, count, scale in levels
+        )
+        self.mid_block = MidBlock(widths[-1], middle, backend, causal=causal)
         # The last channel is the log-variance of all others, which the posterior's mean needs not.
         self.conv_out = TimePaddedConv3d(
             widths[-1], config.latent_channels + 1, backend, causal=causal
@@ -185,18 +168,14 @@ class Decoder(nn.Module):
     def __init__(self, config: LTXVAEConfig, backend: Backend):
         super().__init__()
         widths, causal = config.block_out_channels[::-1], config.decoder_causal
-        layers = (config.decoder_layers_per_block or config.layers_per_block)[::-1]
+        middle, *layers = (config.decoder_layers_per_block or config.layers_per_block)[::-1]
+        scaling = config.spatio_temporal_scaling[::-1]
         self.conv_in = TimePaddedConv3d(config.latent_channels, widths[0], backend, causal=causal)
-        self.mid_block = MidBlock(widths[0], layers[0], backend, causal=causal)
+        self.mid_block = MidBlock(widths[0], middle, backend, causal=causal)
+        levels = zip((widths[0], *widths[:-1]), widths, layers, scaling, strict=True)
         self.up_blocks = nn.ModuleList(
             UpBlock(width, narrower, count, backend, scale=scale, causal=causal)
-            for width, narrower, count, scale in zip(
-                (widths[0], *widths),
-                widths,
-                layers[1:],
-                config.spatio_temporal_scaling[::-1],
-                strict=False,
-            )
+            for width, narrower, count, scale in levels
         )
         self.conv_out = TimePaddedConv3d(
             widths[-1], config.out_channels * config.patch_size**2, backend, causal=causal
@@ -209,28 +188,16 @@ class Decoder(nn.Module):
         return self.conv_out(functional.silu(pixel_norm(x)))
 
 
-class LTXVAE(nn.Module):
+class LTXVAE(VideoAutoencoder):
     """Video <-> normalised latents. Encoding takes the posterior's mean: no random numbers."""
 
     def __init__(self, config: LTXVAEConfig, backend: Backend = TORCH):
-        super().__init__()
+        super().__init__(config.latent_channels, config.stride, backend)
         self.config = config
-        self.backend = backend
-        self.latent_channels = config.latent_channels
-        self.stride = config.stride
         self.encoder = Encoder(config, backend)
         self.decoder = Decoder(config, backend)
-        self.latents_mean: Tensor
-        self.latents_std: Tensor
         self.register_buffer("latents_mean", torch.empty(config.latent_channels))
         self.register_buffer("latents_std", torch.empty(config.latent_channels))
-
-    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        mean, std = (
-            self.backend.cast(s, torch.float32, like.device).view(1, -1, 1, 1, 1)
-            for s in (self.latents_mean, self.latents_std)
-        )
-        return mean, std
 
     def normalize(self, latents: Tensor) -> Tensor:
         """The latents that ComfyUI's LTX nodes exchange, which are normalised already."""
@@ -263,15 +230,12 @@ class LTXVAE(nn.Module):
         """
         check_video(video, self.stride)
         patches = self.patches(self.backend.to(video))
-        latents = self.encoder(patches)[:, : self.latent_channels].float()
-        mean, std = self._statistics(latents)
-        return (latents - mean) / std
+        return self.standardize(self.encoder(patches)[:, : self.latent_channels].float())
 
     def decode(self, latents: Tensor) -> Tensor:
         """Normalised latents (B, C, t, h, w) -> video (B, 3, 1 + (t-1)*stride, H, W).
 
         The video is nominally in [-1, 1], not clamped, in the compute dtype.
         """
-        latents = self.backend.to(latents, torch.float32)
-        mean, std = self._statistics(latents)
-        return self.from_patches(self.decoder((latents * std + mean).to(self.backend.dtype)))
+        latents = self.unstandardize(self.backend.to(latents, torch.float32))
+        return self.from_patches(self.decoder(latents.to(self.backend.dtype)))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from .backend import Backend
 
 
 class VAE(Protocol):
@@ -28,6 +30,34 @@ class VAE(Protocol):
 
     def denormalize(self, latents: Tensor) -> Tensor:
         """Normalised latents -> as ComfyUI's nodes of this family exchange them."""
+
+
+class VideoAutoencoder(nn.Module):
+    """The base of both families, whose latents are standardised channel by channel."""
+
+    latents_mean: Tensor
+    latents_std: Tensor
+
+    def __init__(self, latent_channels: int, stride: tuple[int, int, int], backend: Backend):
+        super().__init__()
+        self.latent_channels = latent_channels
+        self.stride = stride
+        self.backend = backend
+
+    def standardize(self, latents: Tensor) -> Tensor:
+        """The encoder's latents (B, C, t, h, w) float32 -> zero mean and unit variance."""
+        mean, std = self._statistics(latents.device)
+        return (latents - mean) / std
+
+    def unstandardize(self, latents: Tensor) -> Tensor:
+        """The inverse of `standardize`."""
+        mean, std = self._statistics(latents.device)
+        return latents * std + mean
+
+    def _statistics(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        mean = self.backend.cast(self.latents_mean, torch.float32, device)
+        std = self.backend.cast(self.latents_std, torch.float32, device)
+        return mean.view(1, -1, 1, 1, 1), std.view(1, -1, 1, 1, 1)
 
 
 def check_video(video: Tensor, stride: tuple[int, int, int]) -> None:

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from .backend import TORCH, Backend
 from .config import WanVAEConfig
-from .vae import channel_energy, check_video
+from .vae import VideoAutoencoder, channel_energy, check_video
 
 LATENTS_MEAN = (
     *(-0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508),
@@ -253,15 +253,12 @@ class Decoder(nn.Module):
         return causal_conv(self.head["2"], x, cache, self.head["0"])
 
 
-class WanVAE(nn.Module):
+class WanVAE(VideoAutoencoder):
     """Video <-> normalised latents. Encoding takes the posterior's mean: no random numbers."""
 
     def __init__(self, config: WanVAEConfig, backend: Backend = TORCH):
-        super().__init__()
+        super().__init__(config.latent_channels, config.stride, backend)
         self.config = config
-        self.backend = backend
-        self.latent_channels = config.latent_channels
-        self.stride = config.stride
         self.encoder = Encoder(config, backend)
         self.conv1 = backend.operations.Conv3d(
             2 * config.latent_channels, 2 * config.latent_channels, 1
@@ -269,27 +266,12 @@ class WanVAE(nn.Module):
         self.conv2 = backend.operations.Conv3d(config.latent_channels, config.latent_channels, 1)
         self.decoder = Decoder(config, backend)
         # Constants, not in the weight file; they have values even when built on the meta device.
-        self.latents_mean: Tensor
-        self.latents_std: Tensor
         for name, values in (("latents_mean", LATENTS_MEAN), ("latents_std", LATENTS_STD)):
             self.register_buffer(name, torch.tensor(values, device="cpu"), persistent=False)
 
-    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        mean, std = (
-            self.backend.cast(s, torch.float32, like.device).view(1, -1, 1, 1, 1)
-            for s in (self.latents_mean, self.latents_std)
-        )
-        return mean, std
-
-    def normalize(self, latents: Tensor) -> Tensor:
-        """The latents that ComfyUI's Wan nodes exchange -> normalised, as `decode` takes them."""
-        mean, std = self._statistics(latents)
-        return (latents - mean) / std
-
-    def denormalize(self, latents: Tensor) -> Tensor:
-        """Normalised latents, as `encode` gives them -> those that ComfyUI's Wan nodes exchange."""
-        mean, std = self._statistics(latents)
-        return latents * std + mean
+    # ComfyUI's Wan nodes exchange latents before normalisation.
+    normalize = VideoAutoencoder.standardize
+    denormalize = VideoAutoencoder.unstandardize
 
     def _enter(self, x: Tensor) -> Tensor:
         return self.backend.to(x).contiguous(memory_format=torch.channels_last_3d)
