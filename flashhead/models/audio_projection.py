@@ -11,7 +11,7 @@ from .backend import TORCH, Backend
 from .config import GeneratorConfig
 
 
-def group_windows(audio: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+def group_audio_context(audio: Tensor, stride: int) -> tuple[Tensor, Tensor]:
     """Gather the audio context of each latent frame into one vector.
 
     `audio` is (B, frames, window, layers, channels) with frames = 1 + n * stride: for each frame
@@ -54,7 +54,7 @@ class AudioProjection(nn.Module):
         self.norm = ops.LayerNorm(config.dim)
 
     def forward(self, audio: Tensor) -> Tensor:
-        first, later = group_windows(audio, self.stride)
+        first, later = group_audio_context(audio, self.stride)
         x = torch.cat([self.proj1(first).unsqueeze(1), self.proj1_vf(later)], dim=1)
         x = self.proj3(functional.relu(self.proj2(functional.relu(x))))
         # torch's layer norm computes in float32 whatever the dtype, as the published model does.
