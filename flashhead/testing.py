@@ -140,9 +140,9 @@ PUBLISHED_PRO = _configs(WanVAEConfig())
 
 
 def published_shapes(sizes: CheckpointConfigs, *, unused: bool = False) -> dict[str, Shapes]:
-    """Every tensor's shape, by weight file (a path inside the checkpoint) and key.
+    """The shape of every tensor, by weight file (a path inside the checkpoint), then by key.
 
-    `unused` adds the keys that the published files hold and nothing reads.
+    `unused` adds the keys that are in the published files although nothing reads them.
     """
     vae = sizes.vae
     generator, autoencoder, encoder = (
@@ -185,7 +185,8 @@ def _unused_generator(dim: int) -> Shapes:
 
 
 def header_align(name: str) -> int:
-    """What a weight file's header is padded to; the published audio encoder's is not."""
+    """Bytes to a multiple of which a file's header is padded; 1 for the audio encoder, as it is
+    published."""
     return 1 if name == f"{AUDIO_ENCODER}/{AUDIO_WEIGHTS}" else 8
 
 
@@ -210,13 +211,16 @@ def published_configs(sizes: CheckpointConfigs) -> dict[str, dict[str, Any]]:
     return configs
 
 
-def _random_tensor(key: str, shape: tuple[int, ...], seed: str) -> Tensor:
+def _random_weight(key: str, shapes: Shapes, seed: str) -> Tensor:
     """One float32 weight that keeps activations near unit size.
 
     Norms are 1, biases and means 0, everything else is normal with variance 1 / fan-in. It depends
-    on key, shape and seed alone, so no weight moves when another is added.
+    on key, shape and seed alone, so that adding a weight changes no other.
     """
-    leaf = key.rpartition(".")[2]
+    shape, leaf = shapes[key], key.rpartition(".")[2]
+    if key == f"{_POSITION}_g":  # a weight normalisation's scale: its direction's length
+        direction = _random_weight(f"{_POSITION}_v", shapes, seed)
+        return torch.linalg.vector_norm(direction, dim=(0, 1), keepdim=True)
     if leaf in ("bias", "latents_mean"):
         return torch.zeros(shape)
     if len(shape) == 1 or leaf == "gamma":
@@ -224,13 +228,6 @@ def _random_tensor(key: str, shape: tuple[int, ...], seed: str) -> Tensor:
     digest = hashlib.sha256(f"{seed}/{key}".encode()).digest()
     rng = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little"))
     return torch.empty(shape).normal_(std=math.prod(shape[1:]) ** -0.5, generator=rng)
-
-
-def _random_weight(key: str, shapes: Shapes, seed: str) -> Tensor:
-    if key == f"{_POSITION}_g":
-        direction = _random_weight(f"{_POSITION}_v", shapes, seed)
-        return torch.linalg.vector_norm(direction, dim=(0, 1), keepdim=True)
-    return _random_tensor(key, shapes[key], seed)
 
 
 def write_checkpoint(
@@ -243,16 +240,16 @@ def write_checkpoint(
 ) -> Path:
     """Write a random checkpoint that `load_bundle` reads as the variant of its sizes.
 
-    The same arguments give the same bytes. One tensor is held at a time (the Wan VAE, whose format
-    is torch's own, whole); the global random generator is left alone.
+    The same arguments give the same bytes. One tensor is held at a time, but for the Wan VAE, which
+    torch.save writes whole. The global random generator is left alone.
 
     Args:
         folder: made if missing; files of the same names are replaced.
         sizes: `MINIATURE` (1.8 MB), `PUBLISHED_LITE` (8.1 GB in float32), the same of Pro
             (`MINIATURE_PRO`, `PUBLISHED_PRO`) or your own.
         seed: any integer.
-        dtype: stored, float32 (as published), bfloat16 or float16.
-        unused: write the keys too that the published files hold and nothing reads.
+        dtype: what weights are stored as: float32 (as published), bfloat16 or float16.
+        unused: also write the keys that are in the published files although nothing reads them.
 
     Returns:
         The folder.

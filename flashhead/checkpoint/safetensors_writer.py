@@ -1,4 +1,4 @@
-"""Writing a safetensors file tensor by tensor; the format's own writer wants them all at once."""
+"""Writing a safetensors file tensor by tensor: safetensors' own writer needs them all at once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OnBytes = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Entry:
-    """What a file's header says of one tensor."""
+    """The dtype and shape of a tensor in a file's header."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
@@ -31,7 +31,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Head:
-    """What a file begins with, where each tensor comes after it, and their bytes in all."""
+    """A file's first bytes, the offset of each tensor after them, and the tensors' total bytes."""
 
     text: bytes
     offsets: Mapping[str, int]
@@ -43,7 +43,7 @@ class Head:
 
 
 def lay_out(entries: Mapping[str, Entry], metadata: Mapping[str, str], align: int = 8) -> Head:
-    """A file of the given entries; its header is padded to a multiple of `align` bytes."""
+    """Lay out a file of the given entries; the header is padded to a multiple of `align` bytes."""
     offsets: dict[str, int] = {}
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     total = 0

@@ -187,13 +187,8 @@ class Upsample(nn.Module):
 
 
 def _middle(channels: int, backend: Backend) -> nn.ModuleList:
-    return nn.ModuleList(
-        [
-            ResidualBlock(channels, channels, backend),
-            AttentionBlock(channels, backend),
-            ResidualBlock(channels, channels, backend),
-        ]
-    )
+    first, last = (ResidualBlock(channels, channels, backend) for _ in range(2))
+    return nn.ModuleList([first, AttentionBlock(channels, backend), last])
 
 
 def _head(in_channels: int, out_channels: int, backend: Backend) -> nn.ModuleDict:
