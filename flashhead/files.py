@@ -29,8 +29,8 @@ def replacing_path(path: Path) -> Iterator[Path]:
     `path`'s, so tell the writer the format where it guesses by the name.
     """
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    part.open("xb").close()  # fails where there is anything, be it a planted symbolic link
     try:
-        part.open("xb").close()  # never through a symbolic link that somebody has put there
         yield part
         with part.open("r+b") as file:
             os.fsync(file.fileno())

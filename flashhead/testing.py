@@ -29,7 +29,6 @@ from .checkpoint.layout import (
 )
 from .checkpoint.safetensors_writer import Entry, write_safetensors
 from .checkpoint.weights import TORCH_SUFFIXES
-from .geometry import SAMPLE_RATE
 from .models.backend import build
 from .models.config import (
     AudioEncoderConfig,
@@ -191,7 +190,7 @@ def header_align(name: str) -> int:
 
 
 def published_configs(sizes: CheckpointConfigs) -> dict[str, dict[str, Any]]:
-    """The JSON files of a checkpoint, by path inside it."""
+    """The config.json files of a checkpoint, by path inside it."""
     configs = {
         f"{GENERATOR_FOLDERS[sizes.variant]}/{CONFIG}": {
             **to_config(sizes.generator),
@@ -199,12 +198,6 @@ def published_configs(sizes: CheckpointConfigs) -> dict[str, dict[str, Any]]:
             "text_dim": _TEXT_DIM,
         },
         f"{AUDIO_ENCODER}/{CONFIG}": to_config(sizes.audio_encoder),
-        f"{AUDIO_ENCODER}/preprocessor_config.json": {
-            "do_normalize": True,
-            "feature_size": 1,
-            "padding_value": 0.0,
-            "sampling_rate": SAMPLE_RATE,
-        },
     }
     if isinstance(sizes.vae, LTXVAEConfig):  # the Wan VAE has none
         configs[f"{VAE_FOLDERS[sizes.variant]}/{CONFIG}"] = to_config(sizes.vae)
