@@ -1,6 +1,6 @@
-"""The limits of a checkpoint that is too small for any size and any face.
+"""The limits of a small checkpoint: it makes one frame size, and the faces that it was trained on.
 
-The published checkpoints have none: they were trained at 512x512 on all kinds of faces.
+The published checkpoints have no limits: they were trained at 512x512 on all kinds of faces.
 """
 
 from __future__ import annotations

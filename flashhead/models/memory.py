@@ -34,7 +34,7 @@ def working_memory(config: GeneratorConfig, dtype: torch.dtype, size: tuple[int,
 
 
 def fits(needed: int, device: torch.device) -> bool:
-    """Whether `needed` bytes are free on a CUDA device; on any other, which is not asked, True."""
+    """Whether `needed` bytes are free on a CUDA device; True on any other, where torch cannot tell."""
     if device.type != "cuda":
         return True
     free, _ = torch.cuda.mem_get_info(device)
