@@ -1,15 +1,15 @@
-"""Names of dtypes: what users choose by, and what safetensors headers say."""
+"""Names of dtypes: those that users choose by, and those in safetensors headers."""
 
 from __future__ import annotations
 
 import torch
 
 COMPUTE_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-"""What networks can compute in."""
+"""The dtypes that networks can compute in, by the names that users give."""
 
 FLOAT8 = torch.float8_e4m3fn
 STORAGE_DTYPES = {**COMPUTE_DTYPES, "fp8_e4m3fn": FLOAT8}
-"""What matrices can be stored as."""
+"""The dtypes that matrices can be stored in, by the names that users give."""
 
 SAFETENSORS_NAMES = {
     torch.float64: "F64",

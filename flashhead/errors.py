@@ -1,4 +1,4 @@
-"""What can be wrong with a user's input, one class per kind.
+"""Errors in a user's input, one class per kind.
 
 Every message is one sentence that says what is wrong, where, and what would be right. All derive
 from `FlashHeadError`, a `ValueError`, so a caller can catch the lot without hiding a bug.
@@ -30,17 +30,9 @@ class NonFiniteError(FlashHeadError):
 
 
 class PortraitWarning(UserWarning):
-    """A portrait that is taken, but that the checkpoint cannot animate well."""
+    """A portrait that is used all the same, but that the checkpoint cannot animate well."""
 
 
-# ComfyUI shows an error with its module, which there is a path to the pack's folder.
-for _error in (
-    FlashHeadError,
-    CheckpointError,
-    AudioError,
-    PortraitError,
-    SizeError,
-    NonFiniteError,
-    PortraitWarning,
-):
+# ComfyUI shows an error's module, which in a node pack is a path to the pack's folder.
+for _error in (FlashHeadError, *FlashHeadError.__subclasses__(), PortraitWarning):
     _error.__module__ = "flashhead"

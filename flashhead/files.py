@@ -1,4 +1,4 @@
-"""Writing files so that nothing half written ever stands under a file's name."""
+"""Writing files so that a half-written one never has the file's name."""
 
 from __future__ import annotations
 
@@ -12,22 +12,33 @@ from typing import BinaryIO
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes `path`'s place when the block ends well.
+    """Open a file to write that replaces `path` when the block ends without an exception.
 
-    Until then it lies beside it, hidden, and what was at `path` stays; when the block raises (an
-    interrupt too), nothing is left of it. The new contents are on the disk before the name is.
+    Until then it is a hidden file beside `path`, and what was at `path` stays. An exception (an
+    interrupt too) deletes it. Its contents are flushed to the disk before it gets its name.
+    """
+    with replacing_path(path) as part, part.open("wb") as file:
+        yield file
+
+
+@contextmanager
+def replacing_path(path: Path) -> Iterator[Path]:
+    """As `replacing`, for a writer that wants a path: yields that of an empty temporary file.
+
+    The writer may truncate the file or write over it. Its name is random and does not end like
+    `path`'s, so tell the writer the format where it guesses by the name.
     """
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    part.open("xb").close()  # fails where there is anything, be it a planted symbolic link
     try:
-        with part.open("xb") as file:
-            yield file
-            file.flush()
+        yield part
+        with part.open("r+b") as file:
             os.fsync(file.fileno())
         os.replace(part, path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-    with suppress(OSError, AttributeError):  # no such thing as an open folder on Windows
+    with suppress(OSError, AttributeError):  # Windows cannot open a folder
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(folder)

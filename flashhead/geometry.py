@@ -1,4 +1,4 @@
-"""Frames, rates and chunks: the arithmetic that everything else stands on (DESIGN §1.2, §1.3)."""
+"""Arithmetic of frames, sample rates and chunks (DESIGN §1.2, §1.3)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from .errors import AudioError, SizeError
 
 FPS = 25
 SAMPLE_RATE = 16_000
-"""Hz, of what the audio encoder is given."""
+"""Hz, of the audio encoder's input."""
 SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
 CHUNK_FRAMES = 33
 MOTION_LATENT_FRAMES = 2
 LONGEST_SEAM_FADE = 15
-"""Frames. The new frames of a chunk that the next one does not repeat; Lite has the fewest."""
+"""Frames. A chunk's new frames, less those that the next repeats: 24 - 9 with Lite, the fewest."""
 
 
 @dataclass(frozen=True)
@@ -60,18 +60,12 @@ class ChunkGeometry:
     def check_size(self, size: tuple[int, int]) -> None:
         """Raise `SizeError` unless (height, width) is legal; it names the nearest legal sizes."""
         multiples = self.size_multiples
-        if all(
-            value > 0 and value % step == 0 for value, step in zip(size, multiples, strict=True)
-        ):
-            return
-        near = []
+        near: dict[str, None] = {}
         for rounding in (math.floor, math.ceil):
-            h, w = (
-                max(step, rounding(value / step) * step)
-                for value, step in zip(size, multiples, strict=True)
-            )
-            if f"{w}x{h}" not in near:
-                near.append(f"{w}x{h}")
+            h, w = (max(m, rounding(side / m) * m) for side, m in zip(size, multiples, strict=True))
+            if (h, w) == tuple(size):
+                return
+            near[f"{w}x{h}"] = None
         raise SizeError(
             f"The size {size[1]}x{size[0]} (width x height) cannot be made: width must be a "
             f"multiple of {multiples[1]} and height of {multiples[0]}; nearest: "

@@ -1,8 +1,7 @@
 """Random checkpoints in the published folder layout, at any size.
 
-A miniature serves demonstrations and tests where the real weights are not at hand; the published
-sizes serve benchmarks. The keys are those of our own networks, so they cannot drift from what
-`load_bundle` reads.
+The miniatures are for tests and demonstrations without the real weights, the published sizes for
+benchmarks. The keys are those of our own networks, so they are always what `load_bundle` reads.
 """
 
 from __future__ import annotations
@@ -10,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +29,14 @@ from .checkpoint.layout import (
 )
 from .checkpoint.safetensors_writer import Entry, write_safetensors
 from .checkpoint.weights import TORCH_SUFFIXES
-from .geometry import SAMPLE_RATE
 from .models.backend import build
-from .models.config import AudioEncoderConfig, GeneratorConfig, LTXVAEConfig, WanVAEConfig
+from .models.config import (
+    AudioEncoderConfig,
+    GeneratorConfig,
+    LTXVAEConfig,
+    VAEConfig,
+    WanVAEConfig,
+)
 from .models.generator import Generator
 from .models.ltx_vae import LTXVAE
 from .models.wan_vae import WanVAE
@@ -54,7 +58,7 @@ class CheckpointConfigs:
     """
 
     generator: GeneratorConfig
-    vae: LTXVAEConfig | WanVAEConfig
+    vae: VAEConfig
     audio_encoder: AudioEncoderConfig
 
     @property
@@ -62,102 +66,91 @@ class CheckpointConfigs:
         return "lite" if isinstance(self.vae, LTXVAEConfig) else "pro"
 
 
-def _sizes(
-    generator: Mapping[str, int],
-    vae: LTXVAEConfig | WanVAEConfig,
-    *,
-    conv_dim: int,
-    encoder: Mapping[str, int],
+_GENERATOR = {
+    "dim": 1536,
+    "ffn_dim": 8960,
+    "num_heads": 12,
+    "num_layers": 30,
+    "freq_dim": 256,
+    "audio_hidden": 512,
+    "audio_tokens": 32,
+}
+_SMALL_GENERATOR = dict(
+    dim=64, ffn_dim=128, num_heads=2, num_layers=2, freq_dim=64, audio_hidden=32, audio_tokens=4
+)
+_ENCODER = AudioEncoderConfig(
+    conv_dim=(512,) * 7,
+    conv_kernel=(10, 3, 3, 3, 3, 2, 2),
+    conv_stride=(5, 2, 2, 2, 2, 2, 2),
+    conv_bias=False,
+    hidden_size=768,
+    intermediate_size=3072,
+    num_attention_heads=12,
+    num_hidden_layers=12,
+    num_conv_pos_embeddings=128,
+    num_conv_pos_embedding_groups=16,
+    layer_norm_eps=1e-5,
+)
+_SMALL_ENCODER = replace(
+    _ENCODER,
+    conv_dim=(32,) * 7,
+    hidden_size=32,
+    intermediate_size=64,
+    num_attention_heads=4,
+    num_hidden_layers=2,
+    num_conv_pos_embeddings=16,
+    num_conv_pos_embedding_groups=4,
+)
+
+
+def _configs(
+    vae: VAEConfig,
+    generator: Mapping[str, int] = _GENERATOR,
+    encoder: AudioEncoderConfig = _ENCODER,
 ) -> CheckpointConfigs:
-    """Sizes around what never varies: patches, kernels (DESIGN §1.2-1.4)."""
+    """A generator between a VAE and an audio encoder."""
+    lite = isinstance(vae, LTXVAEConfig)
     return CheckpointConfigs(
         GeneratorConfig(
+            **generator,
             in_dim=2 * vae.latent_channels,
             out_dim=vae.latent_channels,
             eps=1e-6,
-            patch_size=(1, 1, 1) if isinstance(vae, LTXVAEConfig) else (1, 2, 2),
+            patch_size=(1, 1, 1) if lite else (1, 2, 2),
             vae_stride=vae.stride,
-            audio_width=encoder["num_hidden_layers"] * encoder["hidden_size"],
-            **generator,
+            audio_width=encoder.num_hidden_layers * encoder.hidden_size,
         ),
         vae,
-        AudioEncoderConfig(
-            conv_dim=(conv_dim,) * 7,
-            conv_kernel=(10, 3, 3, 3, 3, 2, 2),
-            conv_stride=(5, 2, 2, 2, 2, 2, 2),
-            conv_bias=False,
-            layer_norm_eps=1e-5,
-            **encoder,
-        ),
+        encoder,
     )
 
 
-def _ltx(widths: tuple[int, ...], layers: tuple[int, ...], latent_channels: int) -> LTXVAEConfig:
-    return LTXVAEConfig(widths, layers, (True, True, True, False), latent_channels)
-
-
-_SMALL = {
-    "generator": {
-        "dim": 64,
-        "ffn_dim": 128,
-        "num_heads": 2,
-        "num_layers": 2,
-        "freq_dim": 64,
-        "audio_hidden": 32,
-        "audio_tokens": 4,
-    },
-    "conv_dim": 32,
-    "encoder": {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_attention_heads": 4,
-        "num_hidden_layers": 2,
-        "num_conv_pos_embeddings": 16,
-        "num_conv_pos_embedding_groups": 4,
-    },
-}
-_PUBLISHED = {
-    "generator": {
-        "dim": 1536,
-        "ffn_dim": 8960,
-        "num_heads": 12,
-        "num_layers": 30,
-        "freq_dim": 256,
-        "audio_hidden": 512,
-        "audio_tokens": 32,
-    },
-    "conv_dim": 512,
-    "encoder": {
-        "hidden_size": 768,
-        "intermediate_size": 3072,
-        "num_attention_heads": 12,
-        "num_hidden_layers": 12,
-        "num_conv_pos_embeddings": 128,
-        "num_conv_pos_embedding_groups": 16,
-    },
-}
-MINIATURE = _sizes(vae=_ltx((4, 8, 16, 16), (1, 1, 1, 1, 1), 16), **_SMALL)
-MINIATURE_PRO = _sizes(
-    vae=WanVAEConfig(base_width=8, widths=(8, 8, 16, 16), residual_blocks=1), **_SMALL
+_SCALING = (True, True, True, False)
+MINIATURE = _configs(
+    LTXVAEConfig((4, 8, 16, 16), (1, 1, 1, 1, 1), _SCALING, 16), _SMALL_GENERATOR, _SMALL_ENCODER
 )
-PUBLISHED_LITE = _sizes(vae=_ltx((128, 256, 512, 512), (4, 3, 3, 3, 4), 128), **_PUBLISHED)
-PUBLISHED_PRO = _sizes(vae=WanVAEConfig(), **_PUBLISHED)
+MINIATURE_PRO = _configs(
+    WanVAEConfig(base_width=8, widths=(8, 8, 16, 16), residual_blocks=1),
+    _SMALL_GENERATOR,
+    _SMALL_ENCODER,
+)
+PUBLISHED_LITE = _configs(LTXVAEConfig((128, 256, 512, 512), (4, 3, 3, 3, 4), _SCALING, 128))
+PUBLISHED_PRO = _configs(WanVAEConfig())
 
 
 def published_shapes(sizes: CheckpointConfigs, *, unused: bool = False) -> dict[str, Shapes]:
-    """Every tensor's shape, by weight file (a path inside the checkpoint) and key.
+    """The shape of every tensor, by weight file (a path inside the checkpoint), then by key.
 
-    `unused` adds the keys that the published files hold and nothing reads.
+    `unused` adds the keys that are in the published files although nothing reads them.
     """
-    make_vae = LTXVAE if isinstance(sizes.vae, LTXVAEConfig) else WanVAE
-    networks = (
-        build(lambda: Generator(sizes.generator)),
-        build(lambda: make_vae(sizes.vae)),
-        build(lambda: AudioEncoder(sizes.audio_encoder)),
-    )
-    generator, vae, encoder = (
-        {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
-        for network in networks
+    vae = sizes.vae
+    generator, autoencoder, encoder = (
+        {key: tuple(tensor.shape) for key, tensor in build(make).state_dict().items()}
+        for make in (
+            lambda: Generator(sizes.generator),
+            lambda: LTXVAE(vae) if isinstance(vae, LTXVAEConfig) else WanVAE(vae),
+            lambda: AudioEncoder(sizes.audio_encoder),
+        )
     )
     encoder = {f"wav2vec2.{key}": shape for key, shape in encoder.items()}
     direction = encoder.pop(_POSITION)  # stored weight-normalised, kernel position by position
@@ -171,7 +164,7 @@ def published_shapes(sizes: CheckpointConfigs, *, unused: bool = False) -> dict[
     folder = VAE_FOLDERS[sizes.variant]
     return {
         f"{GENERATOR_FOLDERS[sizes.variant]}/{WEIGHTS}": generator,
-        f"{folder}/{VAE_FILES[folder][0]}": vae,
+        f"{folder}/{VAE_FILES[folder][0]}": autoencoder,
         f"{AUDIO_ENCODER}/{AUDIO_WEIGHTS}": encoder,
     }
 
@@ -191,12 +184,13 @@ def _unused_generator(dim: int) -> Shapes:
 
 
 def header_align(name: str) -> int:
-    """What a weight file's header is padded to; the published audio encoder's is not."""
+    """Bytes to a multiple of which a file's header is padded; 1 for the audio encoder, as it is
+    published."""
     return 1 if name == f"{AUDIO_ENCODER}/{AUDIO_WEIGHTS}" else 8
 
 
 def published_configs(sizes: CheckpointConfigs) -> dict[str, dict[str, Any]]:
-    """The JSON files of a checkpoint, by path inside it."""
+    """The config.json files of a checkpoint, by path inside it."""
     configs = {
         f"{GENERATOR_FOLDERS[sizes.variant]}/{CONFIG}": {
             **to_config(sizes.generator),
@@ -204,27 +198,22 @@ def published_configs(sizes: CheckpointConfigs) -> dict[str, dict[str, Any]]:
             "text_dim": _TEXT_DIM,
         },
         f"{AUDIO_ENCODER}/{CONFIG}": to_config(sizes.audio_encoder),
-        f"{AUDIO_ENCODER}/preprocessor_config.json": {
-            "do_normalize": True,
-            "feature_size": 1,
-            "padding_value": 0.0,
-            "sampling_rate": SAMPLE_RATE,
-        },
     }
     if isinstance(sizes.vae, LTXVAEConfig):  # the Wan VAE has none
         configs[f"{VAE_FOLDERS[sizes.variant]}/{CONFIG}"] = to_config(sizes.vae)
     return configs
 
 
-def random_tensor(key: str, shape: tuple[int, ...], seed: str) -> Tensor:
+def _random_weight(key: str, shapes: Shapes, seed: str) -> Tensor:
     """One float32 weight that keeps activations near unit size.
 
     Norms are 1, biases and means 0, everything else is normal with variance 1 / fan-in. It depends
-    on key, shape and seed alone, so no weight moves when another is added.
+    on key, shape and seed alone, so that adding a weight changes no other.
     """
-    if key == f"{_POSITION}_g":
-        raise ValueError("a weight norm's scale follows from its direction; draw that")
-    leaf = key.rpartition(".")[2]
+    shape, leaf = shapes[key], key.rpartition(".")[2]
+    if key == f"{_POSITION}_g":  # a weight normalisation's scale: its direction's length
+        direction = _random_weight(f"{_POSITION}_v", shapes, seed)
+        return torch.linalg.vector_norm(direction, dim=(0, 1), keepdim=True)
     if leaf in ("bias", "latents_mean"):
         return torch.zeros(shape)
     if len(shape) == 1 or leaf == "gamma":
@@ -232,16 +221,6 @@ def random_tensor(key: str, shape: tuple[int, ...], seed: str) -> Tensor:
     digest = hashlib.sha256(f"{seed}/{key}".encode()).digest()
     rng = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little"))
     return torch.empty(shape).normal_(std=math.prod(shape[1:]) ** -0.5, generator=rng)
-
-
-def _random_weights(shapes: Shapes, seed: str) -> Callable[[str], Tensor]:
-    def make(key: str) -> Tensor:
-        if key == f"{_POSITION}_g":
-            direction = make(f"{_POSITION}_v")
-            return torch.linalg.vector_norm(direction, dim=(0, 1), keepdim=True)
-        return random_tensor(key, shapes[key], seed)
-
-    return make
 
 
 def write_checkpoint(
@@ -254,16 +233,16 @@ def write_checkpoint(
 ) -> Path:
     """Write a random checkpoint that `load_bundle` reads as the variant of its sizes.
 
-    The same arguments give the same bytes. One tensor is held at a time (the Wan VAE, whose format
-    is torch's own, whole); the global random generator is left alone.
+    The same arguments give the same bytes. One tensor is held at a time, but for the Wan VAE, which
+    torch.save writes whole. The global random generator is left alone.
 
     Args:
         folder: made if missing; files of the same names are replaced.
         sizes: `MINIATURE` (1.8 MB), `PUBLISHED_LITE` (8.1 GB in float32), the same of Pro
             (`MINIATURE_PRO`, `PUBLISHED_PRO`) or your own.
         seed: any integer.
-        dtype: stored, float32 (as published), bfloat16 or float16.
-        unused: write the keys too that the published files hold and nothing reads.
+        dtype: what weights are stored as: float32 (as published), bfloat16 or float16.
+        unused: also write the keys that are in the published files although nothing reads them.
 
     Returns:
         The folder.
@@ -276,8 +255,7 @@ def write_checkpoint(
     for name, shapes in published_shapes(sizes, unused=unused).items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        make = _random_weights(shapes, f"{seed}/{name}")
-        tensors = ((key, make(key).to(dtype)) for key in shapes)
+        tensors = ((key, _random_weight(key, shapes, f"{seed}/{name}").to(dtype)) for key in shapes)
         if path.suffix in TORCH_SUFFIXES:
             torch.save(dict(tensors), path)
             continue

@@ -13,8 +13,8 @@ class Variant:
     """One of the published models.
 
     generator, vae: folders in the published repository. sampler: "renoise" for the distilled
-    models (predict the clean latents, add fresh noise), "euler" for the teacher. steps and
-    guidance are the defaults; guidance 1 is off.
+    models (predict the clean latents, add fresh noise), "euler" for the teacher that they were
+    distilled from. steps, guidance: defaults; guidance 1 is off.
     """
 
     name: str

@@ -38,7 +38,7 @@ def count_work(
     )
     time_condition = generator.embed_timesteps(torch.empty(1, device="meta"))
     audio = generator.embed_audio(windows)
-    rotary = generator.rotary(latents)
+    rotary = generator.rotary(latents.shape, latents.device)
     step = _tflop(lambda: generator.denoise(latents, latents, time_condition, audio, rotary))
     return {
         "audio": _tflop(lambda: bundle.audio_encoder.encode(sound)),

@@ -1,8 +1,8 @@
 """A whole checkpoint in one safetensors file: its format, and reading it (DESIGN §3.4).
 
-Tensors have our networks' own keys after `generator.`, `vae.` or `audio_encoder.`; a float8 matrix
-has its scales (one float32 for each output channel) under its key with `_scale` after it. The
-metadata hold what the config.json files say, so nothing lies beside the file.
+Tensors have our networks' own keys after `generator.`, `vae.` or `audio_encoder.`. A float8 matrix
+has its scales (one float32 for each output channel) under its key plus `_scale`. The metadata hold
+the contents of the config.json files, so that the one file is all there is.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _LIMITS = "trained"
 
 @dataclass(frozen=True)
 class BundleHeader:
-    """What a bundle's metadata say.
+    """The contents of a bundle's metadata.
 
-    dtype: the name that it was stored with, such as "bf16". configs: what config.json says of each
-    part. sources: the file that each part was converted from, by its folder's name and its own.
+    dtype: the name of the dtype that it was converted to, such as "bf16". configs: the contents of
+    config.json, by part. sources: the file that each part was converted from, as FOLDER/NAME.
     limits: what a small checkpoint is limited to.
     """
 
@@ -44,8 +44,8 @@ class BundleHeader:
     limits: CheckpointLimits | None = None
 
     def to_metadata(self) -> dict[str, str]:
-        limits = {_LIMITS: json.dumps(_limits_to_json(self.limits))} if self.limits else {}
-        return {
+        """The header as safetensors metadata, in which all values are strings."""
+        metadata = {
             "format": "pt",
             "bundle": FORMAT,
             "bundle_version": str(VERSION),
@@ -53,12 +53,16 @@ class BundleHeader:
             "dtype": self.dtype,
             **{f"{part}_config": json.dumps(config) for part, config in self.configs.items()},
             "sources": json.dumps(self.sources),
-            **limits,
         }
+        if self.limits:
+            faces = [face.hex() for face in self.limits.faces]
+            limits = {"size": self.limits.size, "faces": faces, "seam_fade": self.limits.seam_fade}
+            metadata[_LIMITS] = json.dumps(limits)
+        return metadata
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], where: str) -> BundleHeader:
-        """Raises `CheckpointError`."""
+        """The inverse of `to_metadata`. Raises `CheckpointError` for damaged or later metadata."""
         version = metadata.get("bundle_version", "")
         if not version.isdecimal() or int(version) < 1:
             raise CheckpointError(f"{where}: bundle_version is '{version}'; expected a number.")
@@ -80,11 +84,6 @@ class BundleHeader:
             _object(metadata, "sources", where),
             read_limits(_object(metadata, _LIMITS, where), where) if _LIMITS in metadata else None,
         )
-
-
-def _limits_to_json(limits: CheckpointLimits) -> dict[str, Any]:
-    faces = [face.hex() for face in limits.faces]
-    return {"size": list(limits.size), "faces": faces, "seam_fade": limits.seam_fade}
 
 
 def read_limits(value: Mapping[str, Any], where: str) -> CheckpointLimits:

@@ -255,7 +255,8 @@ def read_wan_config(shapes: Shapes, where: str) -> WanVAEConfig:
 def to_config(config: NetworkConfig) -> dict[str, Any]:
     """The contents of a network's config.json, in the keys of the published files.
 
-    It leaves out, as they do, what is read off the weights' shapes.
+    A generator's audio sizes are left out: they are read off the weights' shapes. So are all of a
+    Wan VAE's, which are written for people to read.
     """
     sizes = asdict(config)
     if isinstance(config, GeneratorConfig):

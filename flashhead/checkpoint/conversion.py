@@ -1,4 +1,4 @@
-"""Any layout of a checkpoint -> one file (DESIGN §3.4), tensor by tensor."""
+"""Converting a checkpoint in any layout to one file, tensor by tensor (DESIGN §3.4)."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def convert(
     limits: CheckpointLimits | None = None,
     on_bytes: OnBytes | None = None,
 ) -> int:
-    """Write a checkpoint as one safetensors file, which `load_bundle` takes in its place.
+    """Write a checkpoint as one safetensors file, which `load_bundle` reads like the original.
 
-    Keys that nothing reads are left out. Norms, biases and modulations stay as they are stored, and
-    the audio encoder float32, in which it computes. One tensor is held at a time. The file appears
-    when it is complete; a failure or an interrupt leaves nothing, and what was there before.
+    Keys that nothing reads are left out. Norms, biases and modulations keep their stored dtype, and
+    the audio encoder is float32, in which it computes. One tensor is held at a time. The file
+    appears when it is complete; a failure or an interrupt leaves what was there before.
 
     Args:
         source, variant, vae, audio_encoder: as for `load_bundle`; a bundle can be converted too.
@@ -109,7 +109,7 @@ def _check_destination(path: Path, parts: Mapping[str, Component[Any]], overwrit
 
 
 def _plan(name: str, part: Component[Any], dtype: torch.dtype) -> dict[str, Entry]:
-    """What is written of a part, by our keys; a scale comes after its matrix."""
+    """The entries to write for a part, by our keys; a float8 matrix is followed by its scales."""
     entries = {}
     for key, tensor in part.plain.state_dict().items():
         shape = tuple(tensor.shape)
@@ -128,9 +128,10 @@ def _plan(name: str, part: Component[Any], dtype: torch.dtype) -> dict[str, Entr
 
 
 def _converted(part: Component[Any], plan: Mapping[str, Entry]) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a plan, in the dtypes to write; raises `CheckpointError` for an overflow."""
     for key, entry in plan.items():
         if key.endswith(SCALE) and key.removesuffix(SCALE) in plan:
-            continue  # came with its matrix
+            continue  # written with its matrix
         tensor = part.read(key)
         _check_range(tensor, entry.dtype, key, part.file.where)
         if entry.dtype == FLOAT8:

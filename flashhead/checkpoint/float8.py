@@ -2,9 +2,9 @@
 
 Measured on random weights of the published width, 12 layers deep, as the relative L2 error of one
 velocity against float32 weights: bfloat16 0.5 %; float8 in the blocks alone, and bfloat16
-elsewhere, 3.9 % with scales and 4.6 % without; float8 in all matrices 7.1 % with a scale a row,
-7.5 % with one a matrix, 17 % without. So `convert` takes it for the blocks alone. One matrix of
-normal values is off by 2.6 % with scales (bfloat16: 0.17 %), by 3 to 5 % without, and more where
+elsewhere, 3.9 % with scales and 4.6 % without; float8 in all matrices 7.1 % with a scale per row,
+7.5 % with one per matrix, 17 % without. So `convert` uses it for the blocks alone. The error of one
+matrix of normal values is 2.6 % with scales (bfloat16: 0.17 %), and 3 to 5 % without, more where
 rows differ in size.
 """
 
@@ -18,16 +18,16 @@ from torch import Tensor
 from ..dtypes import FLOAT8
 
 SCALE = "_scale"
-"""What a scale's key has after its matrix's."""
+"""The suffix of a scale's key after its matrix's key."""
 
 
 def in_float8(key: str, shape: tuple[int, ...]) -> bool:
-    """Whether a generator's tensor is one that may be kept in float8: a matrix of a block."""
+    """Whether a generator's tensor may be stored in float8: it is a matrix of a block."""
     return key.startswith("blocks.") and is_matrix(key, shape)
 
 
 def is_matrix(key: str, shape: tuple[int, ...]) -> bool:
-    """Whether a tensor is neither a norm, nor a bias, nor a modulation, whatever its axes."""
+    """Whether a tensor is a linear or convolution weight: no norm, bias or modulation."""
     return max(shape, default=1) < math.prod(shape) and not key.endswith("modulation")
 
 
@@ -43,7 +43,7 @@ def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def dequantize(stored: Tensor, scale: Tensor) -> Tensor:
-    """What `quantize` was given, to about 3 %, in float32."""
+    """The inverse of `quantize`, to about 3 %: (out, ...) float32."""
     return stored.float().mul_(_column(scale, stored))
 
 

@@ -161,17 +161,15 @@ def _find_vae(root: Path, variant: str) -> Path:
 
 def _find_audio_encoder(root: Path) -> Path:
     folders = [folder for folder in _audio_folders(root) if (folder / CONFIG).is_file()]
-    for folder in folders:
-        if (folder / AUDIO_WEIGHTS).is_file():
-            return folder
     if not folders:
         raise CheckpointError(
             f"{root / AUDIO_ENCODER} does not exist, nor beside the folder; download "
             f"{AUDIO_REPOSITORY} ({CONFIG} and {AUDIO_WEIGHTS}) into it, or say where the audio "
             "encoder is."
         )
-    check_audio_folder(folders[0])
-    return folders[0]
+    folder = next((f for f in folders if (f / AUDIO_WEIGHTS).is_file()), folders[0])
+    check_audio_folder(folder)
+    return folder
 
 
 def check_audio_folder(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Writing a safetensors file tensor by tensor; the format's own writer wants them all at once."""
+"""Writing a safetensors file tensor by tensor: safetensors' own writer needs them all at once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OnBytes = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Entry:
-    """What a file's header says of one tensor."""
+    """The dtype and shape of a tensor in a file's header."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
@@ -31,10 +31,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Head:
-    """What a file begins with, where each tensor comes after it, and their bytes in all."""
+    """A file's first bytes, the offset of each tensor after them, and the tensors' total bytes."""
 
     text: bytes
-    places: Mapping[str, int]
+    offsets: Mapping[str, int]
     total: int
 
     @property
@@ -43,22 +43,22 @@ class Head:
 
 
 def lay_out(entries: Mapping[str, Entry], metadata: Mapping[str, str], align: int = 8) -> Head:
-    """A file of the given entries; its header is padded to a multiple of `align` bytes."""
-    places: dict[str, int] = {}
+    """Lay out a file of the given entries; the header is padded to a multiple of `align` bytes."""
+    offsets: dict[str, int] = {}
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     total = 0
     # Widest dtype first keeps every tensor aligned to its elements.
     for key in sorted(entries, key=lambda key: (-entries[key].dtype.itemsize, key)):
-        entry, places[key] = entries[key], total
+        entry, offsets[key] = entries[key], total
         total += entry.nbytes
         header[key] = {
             "dtype": SAFETENSORS_NAMES[entry.dtype],
             "shape": entry.shape,
-            "data_offsets": [places[key], total],
+            "data_offsets": [offsets[key], total],
         }
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % align)
-    return Head(len(text).to_bytes(8, "little") + text, places, total)
+    return Head(len(text).to_bytes(8, "little") + text, offsets, total)
 
 
 def write_safetensors(
@@ -81,7 +81,7 @@ def write_safetensors(
         entry = entries[key]
         if (tensor.dtype, tuple(tensor.shape)) != (entry.dtype, entry.shape):
             raise ValueError(f"{key} is {tensor.dtype} {tuple(tensor.shape)}, not {entry}")
-        file.seek(len(head.text) + head.places[key])
+        file.seek(len(head.text) + head.offsets[key])
         file.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
         del tensor  # before the next one is made
         missing.remove(key)

@@ -30,7 +30,7 @@ _READ_BETWEEN_MAPPINGS = 64 * 2**20
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """What a file says of one tensor. dtype: its safetensors name, such as F32 or BF16."""
+    """One tensor in a file. dtype: its safetensors name, such as F32 or BF16."""
 
     dtype: str
     shape: Shape
@@ -40,8 +40,8 @@ class StoredTensor:
 class Weights:
     """Tensors by name, in a file on disk.
 
-    entries: what the file says of each tensor. metadata: what else its header says. where: the
-    file (and the part of it), for error messages.
+    entries: dtype, shape and size by tensor. metadata: the strings in a safetensors header. where:
+    the file (and the part of it), for error messages.
     """
 
     def __init__(

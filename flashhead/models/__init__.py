@@ -1,1 +1,1 @@
-"""The networks, what they are built from, and the three of a variant as one `Bundle`."""
+"""The networks, the backend that they are built on, and the three of a variant as a `Bundle`."""

@@ -1,4 +1,4 @@
-"""Audio features to the tokens that cross-attention sees (DESIGN §1.2, step 3)."""
+"""Audio features to the tokens that cross-attention reads (DESIGN §1.2, step 3)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from .backend import TORCH, Backend
 from .config import GeneratorConfig
 
 
-def group_windows(audio: Tensor, stride: int) -> tuple[Tensor, Tensor]:
-    """Cut frame windows into one vector for each latent frame.
+def group_audio_context(audio: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+    """Gather the audio context of each latent frame into one vector.
 
-    `audio` is (B, frames, window, layers, channels) with frames = 1 + n * stride. The first frame
-    keeps its whole window. Of a later group, the first frame gives its window's past half and
-    centre, the middle frames their centres, the last its centre and future half.
+    `audio` is (B, frames, window, layers, channels) with frames = 1 + n * stride: for each frame
+    the features of the frames around it. The first frame is a latent frame of its own and keeps its
+    whole window. Each later group of `stride` frames is one: it takes the first frame's window up
+    to the centre, the middle frames' centres, and the last frame's window from the centre on.
 
-    Returns (B, window*layers*channels) and (B, n, (window+stride-1)*layers*channels).
+    Returns (B, window*layers*channels) and (B, n, (window+stride-1)*layers*channels). Raises
+    `ValueError` for another number of frames.
     """
     frames, window = audio.shape[1:3]
     if frames < 1 or (frames - 1) % stride:
@@ -37,7 +39,7 @@ def group_windows(audio: Tensor, stride: int) -> tuple[Tensor, Tensor]:
 
 
 class AudioProjection(nn.Module):
-    """(B, frames, window, layers, channels) -> (B, T, tokens, dim)."""
+    """Audio context (B, frames, window, layers, channels) -> tokens (B, T, tokens, dim)."""
 
     def __init__(self, config: GeneratorConfig, backend: Backend = TORCH):
         super().__init__()
@@ -52,7 +54,7 @@ class AudioProjection(nn.Module):
         self.norm = ops.LayerNorm(config.dim)
 
     def forward(self, audio: Tensor) -> Tensor:
-        first, later = group_windows(audio, self.stride)
+        first, later = group_audio_context(audio, self.stride)
         x = torch.cat([self.proj1(first).unsqueeze(1), self.proj1_vf(later)], dim=1)
         x = self.proj3(functional.relu(self.proj2(functional.relu(x))))
         # torch's layer norm computes in float32 whatever the dtype, as the published model does.

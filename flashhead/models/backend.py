@@ -26,15 +26,18 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
 
 
 def cast(parameter: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A raw parameter as the compute dtype on the compute device."""
+    """A raw parameter in the dtype and on the device that the network computes in."""
     return parameter.to(device=device, dtype=dtype)
 
 
 @dataclass(frozen=True)
 class Backend:
-    """Layers (a namespace like `torch.nn`), attention like `sdpa`, the cast of raw parameters, and
-    where and in what dtype a network computes: its inputs are brought there (device None: where
-    they are)."""
+    """How a network is built and where it computes.
+
+    operations: layers, a namespace like `torch.nn`. attention: a function like `sdpa`. cast: makes
+    a raw parameter (one that belongs to no layer) ready for use. dtype, device: what inputs are
+    converted to; device None leaves them where they are.
+    """
 
     operations: Any = torch.nn
     attention: Callable[..., Tensor] = sdpa
@@ -43,7 +46,7 @@ class Backend:
     device: torch.device | None = None
 
     def to(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        """An input, brought to the computing device and dtype (or to another dtype)."""
+        """An input on the backend's device, in its dtype or the one given."""
         return x.to(device=self.device or x.device, dtype=dtype or self.dtype)
 
 
@@ -51,6 +54,6 @@ TORCH = Backend()
 
 
 def build(make: Callable[[], Module]) -> Module:
-    """Make a network without memory for its weights, on the meta device."""
+    """Make a network on the meta device, without memory for its weights; frozen, in eval mode."""
     with torch.device("meta"):
         return make().eval().requires_grad_(False)

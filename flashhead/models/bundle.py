@@ -9,7 +9,7 @@ import torch
 from ..errors import CheckpointError
 from ..geometry import ChunkGeometry
 from ..variants import AUDIO_REPOSITORY
-from .config import AudioEncoderConfig, GeneratorConfig
+from .config import AudioEncoderConfig, GeneratorConfig, VAEConfig
 from .generator import Generator
 from .limits import CheckpointLimits, native_size
 from .vae import VAE
@@ -18,7 +18,7 @@ from .wav2vec2 import AudioEncoder
 
 @dataclass(frozen=True)
 class Bundle:
-    """Everything that one variant needs: three networks; and what limits a small one."""
+    """The three networks of one variant, and the limits of a small checkpoint (None: no limits)."""
 
     variant: str
     generator: Generator
@@ -28,7 +28,7 @@ class Bundle:
 
     @property
     def native_size(self) -> tuple[int, int]:
-        """(height, width) of the frames that it makes best."""
+        """(height, width) in pixels that it was trained at."""
         return native_size(self.limits)
 
     @property
@@ -45,7 +45,7 @@ class Bundle:
         return self.generator.backend.dtype
 
 
-def check_family(config: GeneratorConfig, vae) -> None:
+def check_family(config: GeneratorConfig, vae: VAE | VAEConfig) -> None:
     """Raise `CheckpointError` unless a VAE makes the latents that a generator was trained on."""
     if (vae.latent_channels, tuple(vae.stride)) != (config.out_dim, config.vae_stride):
         raise CheckpointError(
@@ -56,7 +56,7 @@ def check_family(config: GeneratorConfig, vae) -> None:
 
 
 def check_encoder(config: GeneratorConfig, encoder: AudioEncoderConfig) -> None:
-    """Raise `CheckpointError` unless an audio encoder's features are what a generator hears."""
+    """Raise `CheckpointError` unless a generator takes what an audio encoder gives."""
     width = encoder.num_hidden_layers * encoder.hidden_size
     if width != config.audio_width:
         raise CheckpointError(

@@ -1,4 +1,4 @@
-"""The sizes of every network, as frozen dataclasses, and what follows from them.
+"""The hyperparameters of every network, as frozen dataclasses.
 
 `flashhead.checkpoint.configs` reads them from files.
 """
@@ -12,10 +12,13 @@ from ..geometry import ChunkGeometry
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """The diffusion transformer's sizes (DESIGN §1.2).
+    """The diffusion transformer's hyperparameters (DESIGN §1.2).
 
-    audio_width: audio layers * channels. audio_hidden, audio_tokens: of the audio projection.
-    audio_window: frames of audio context around each frame.
+    in_dim: channels of the noisy and the portrait's latents together. out_dim: latent channels.
+    freq_dim: width of the timestep's sinusoidal embedding. patch_size, vae_stride: (t, h, w).
+    audio_width: the audio encoder's layers * channels. audio_hidden: width inside the audio
+    projection. audio_tokens: tokens that it makes for each latent frame. audio_window: frames of
+    audio context for each frame, itself in the middle.
     """
 
     dim: int
@@ -39,7 +42,7 @@ class GeneratorConfig:
 
     @property
     def audio_vectors(self) -> int:
-        """Feature vectors that one latent frame after the first sees: 12 Lite, 8 Pro."""
+        """Frames' audio features that each latent frame after the first gets: 12 Lite, 8 Pro."""
         return self.audio_window + self.vae_stride[0] - 1
 
     @property
@@ -49,7 +52,7 @@ class GeneratorConfig:
 
 @dataclass(frozen=True)
 class AudioEncoderConfig:
-    """wav2vec2's sizes, as Hugging Face's config.json names them."""
+    """wav2vec2's hyperparameters, as Hugging Face's config.json names them (DESIGN §1.3)."""
 
     conv_dim: tuple[int, ...]
     conv_kernel: tuple[int, ...]
@@ -65,20 +68,19 @@ class AudioEncoderConfig:
 
     @property
     def receptive_field(self) -> int:
-        """Samples under one convolutional frame (400 in wav2vec2-base)."""
+        """Samples that one output of the convolutions depends on (400 in wav2vec2-base)."""
         field = 1
-        for kernel, stride in zip(
-            reversed(self.conv_kernel), reversed(self.conv_stride), strict=True
-        ):
+        for kernel, stride in zip(self.conv_kernel[::-1], self.conv_stride[::-1], strict=True):
             field = (field - 1) * stride + kernel
         return field
 
 
 @dataclass(frozen=True)
 class LTXVAEConfig:
-    """The LTX 0.9.0 VAE's sizes, as diffusers names them (DESIGN §1.4).
+    """The LTX 0.9.0 VAE's hyperparameters, as diffusers names them (DESIGN §1.4).
 
-    decoder_layers_per_block: None means the encoder's. A level may have no layers.
+    One entry per resolution, finest first; layers_per_block has one more, for the middle, and may
+    hold zeros. decoder_layers_per_block: None means the encoder's.
     """
 
     block_out_channels: tuple[int, ...]
@@ -93,22 +95,19 @@ class LTXVAEConfig:
     decoder_layers_per_block: tuple[int, ...] | None = None
 
     @property
-    def scalings(self) -> int:
-        return sum(self.spatio_temporal_scaling)
-
-    @property
     def stride(self) -> tuple[int, int, int]:
-        """Pixels per latent in (t, h, w)."""
-        spatial = self.patch_size * 2**self.scalings
-        return (2**self.scalings, spatial, spatial)
+        """Frames, rows and columns per latent: (t, h, w)."""
+        temporal = 2 ** sum(self.spatio_temporal_scaling)
+        return (temporal, self.patch_size * temporal, self.patch_size * temporal)
 
 
 @dataclass(frozen=True)
 class WanVAEConfig:
-    """The Wan 2.1 VAE's sizes.
+    """The Wan 2.1 VAE's hyperparameters (DESIGN §1.4).
 
-    `widths` are the channels at each resolution, finest first. Between two of them height and
-    width halve, and time too where `temporal` says so.
+    widths: channels at each resolution, finest first. temporal: for each step to the next
+    resolution, whether time is halved with height and width. residual_blocks: of the encoder at
+    each resolution; the decoder has one more.
     """
 
     base_width: int = 96
@@ -119,7 +118,7 @@ class WanVAEConfig:
 
     @property
     def stride(self) -> tuple[int, int, int]:
-        """Pixels per latent in (t, h, w)."""
+        """Frames, rows and columns per latent: (t, h, w)."""
         spatial = 2 ** len(self.temporal)
         return (2 ** sum(self.temporal), spatial, spatial)
 

@@ -1,15 +1,15 @@
 """The diffusion transformer: noisy latents, reference latents, audio -> velocity (DESIGN §1.2).
 
-What does not depend on the noisy latents is computed apart and handed in: modulations and rotary
+What does not depend on the noisy latents can be computed once and passed in: modulations and rotary
 table once a run, cross-attention keys and values once a chunk. The module holds weights only.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from einops import rearrange
@@ -21,14 +21,15 @@ from .config import GeneratorConfig
 from .rotary import rotary_table, rotate
 
 Options = Mapping[str, Any]
+KeysValues = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
 class TimeCondition:
-    """Modulations for N timesteps, the scales already 1 + scale.
+    """Modulations for N timesteps; where they say scale they hold 1 + scale.
 
-    timesteps: (N,) in 0..1000, what it was made of. blocks: (N, layers, 6, dim), in the order
-    shift, scale, gate for attention, then for the FFN. head: (N, 2, dim), shift and scale.
+    timesteps: (N,) in 0..1000. blocks: (N, layers, 6, dim): shift, scale, gate for attention, then
+    for the FFN. head: (N, 2, dim): shift, scale.
     """
 
     timesteps: Tensor
@@ -41,12 +42,12 @@ class TimeCondition:
 
 @dataclass(frozen=True)
 class AudioCondition:
-    """Keys and values of each block's cross-attention: (layers) pairs of (B*T, tokens, dim)."""
+    """Keys and values of each block's cross-attention: a pair of (B*T, tokens, dim) per block."""
 
-    keys_values: tuple[tuple[Tensor, Tensor], ...]
+    keys_values: tuple[KeysValues, ...]
 
     def repeat(self, count: int) -> AudioCondition:
-        """This condition of one sample, for a batch of `count`."""
+        """This condition, of one sample, repeated for a batch of `count`."""
         if count == 1:
             return self
         return AudioCondition(
@@ -54,20 +55,16 @@ class AudioCondition:
         )
 
     def join(self, other: AudioCondition) -> AudioCondition:
-        """Both conditions as one batch, this one's samples first."""
+        """Both conditions as one batch, the samples of this one first."""
+        pairs = zip(self.keys_values, other.keys_values, strict=True)
         return AudioCondition(
-            tuple(
-                (torch.cat([k, other_k]), torch.cat([v, other_v]))
-                for (k, v), (other_k, other_v) in zip(
-                    self.keys_values, other.keys_values, strict=True
-                )
-            )
+            tuple((torch.cat([k1, k2]), torch.cat([v1, v2])) for (k1, v1), (k2, v2) in pairs)
         )
 
 
 def timestep_embedding(timestep: Tensor, dim: int) -> Tensor:
     """Cosines, then sines, of t * 10000^(-i / half): (N,) -> (N, dim) float32."""
-    # MPS has no float64; there the angle's error is 6e-5 rad at worst.
+    # MPS has no float64; in float32 the angle's error is 6e-5 rad at worst.
     wide = torch.float32 if timestep.device.type == "mps" else torch.float64
     half = dim // 2
     exponents = torch.arange(half, dtype=wide, device=timestep.device) / half
@@ -76,7 +73,7 @@ def timestep_embedding(timestep: Tensor, dim: int) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Projections with q and k normalised over the whole width."""
+    """Query, key, value and output projections; q and k are normalised over the whole width."""
 
     def __init__(self, config: GeneratorConfig, backend: Backend):
         super().__init__()
@@ -96,10 +93,10 @@ class SelfAttention(Attention):
 
 
 class CrossAttention(Attention):
-    def keys_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
+    def keys_values(self, context: Tensor) -> KeysValues:
         return self.norm_k(self.k(context)), self.v(context)
 
-    def forward(self, x: Tensor, keys_values: tuple[Tensor, Tensor], options: Options) -> Tensor:
+    def forward(self, x: Tensor, keys_values: KeysValues, options: Options) -> Tensor:
         query = self.norm_q(self.q(x))
         return self.o(self.attention(query, *keys_values, self.heads, **options))
 
@@ -124,7 +121,7 @@ class Block(nn.Module):
         self,
         x: Tensor,
         modulation: Tensor,
-        keys_values: tuple[Tensor, Tensor],
+        keys_values: KeysValues,
         rotary: Tensor,
         options: Options,
     ) -> Tensor:
@@ -132,7 +129,7 @@ class Block(nn.Module):
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation.unbind(1)
         modulated = torch.addcmul(shift1, self.norm1(x), scale1)
         x = torch.addcmul(x, self.self_attn(modulated, rotary, options), gate1)
-        # A latent frame's tokens see that frame's audio tokens only: frames go to the batch.
+        # A latent frame's tokens attend to that frame's audio tokens only: frames join the batch.
         frames = keys_values[0].shape[0] // x.shape[0]
         query = rearrange(self.norm3(x), "b (t l) c -> (b t) l c", t=frames)
         attended = self.cross_attn(query, keys_values, options)
@@ -155,7 +152,7 @@ class Head(nn.Module):
 
 
 class Generator(nn.Module):
-    """Velocity of flow matching from latents, one timestep a sample, and audio."""
+    """The flow-matching velocity of noisy latents, at one timestep per sample, given audio."""
 
     def __init__(self, config: GeneratorConfig, backend: Backend = TORCH):
         super().__init__()
@@ -173,17 +170,20 @@ class Generator(nn.Module):
         self.blocks = nn.ModuleList(Block(config, backend) for _ in range(config.num_layers))
         self.head = Head(config, backend)
 
+    def _blocks(self) -> Iterable[Block]:
+        return cast("Iterable[Block]", self.blocks)  # a ModuleList has no type of its elements
+
     def embed_timesteps(self, timesteps: Tensor) -> TimeCondition:
-        """Modulations for timesteps (N,) in 0..1000."""
+        """Modulations for timesteps (N,) in 0..1000 (DESIGN §1.2, step 2)."""
         dtype = self.backend.dtype
         timesteps = self.backend.to(timesteps, torch.float32)
-        # The weights were distilled with t rounded so.
+        # As when the weights were distilled: 937.5 becomes 936 (DESIGN §1.6).
         rounded = timesteps.to(dtype) if dtype == torch.bfloat16 else timesteps
         device = timesteps.device
         sinusoid = timestep_embedding(rounded, self.config.freq_dim).to(dtype)
         embedded = self.time_embedding(sinusoid)
         projected = self.time_projection(embedded).unflatten(1, (1, 6, -1))
-        own = torch.cat([self.backend.cast(b.modulation, dtype, device) for b in self.blocks])
+        own = torch.cat([self.backend.cast(b.modulation, dtype, device) for b in self._blocks()])
         blocks = own + projected
         blocks[:, :, 1::3] += 1
         head = self.backend.cast(self.head.modulation, dtype, device) + embedded.unsqueeze(1)
@@ -191,15 +191,22 @@ class Generator(nn.Module):
         return TimeCondition(timesteps, blocks, head)
 
     def embed_audio(self, audio: Tensor) -> AudioCondition:
-        """Cross-attention keys and values for audio (B, frames, window, layers, channels)."""
-        context = self.audio_proj(self.backend.to(audio)).flatten(0, 1)
-        return AudioCondition(tuple(b.cross_attn.keys_values(context) for b in self.blocks))
+        """Cross-attention keys and values for audio context (B, frames, window, layers, channels).
 
-    def rotary(self, latents: Tensor) -> Tensor:
-        """Rotary table for latents (B, C, T, h, w)."""
+        Raises `ValueError` unless there are 1 + n * stride frames.
+        """
+        context = self.audio_proj(self.backend.to(audio)).flatten(0, 1)
+        return AudioCondition(tuple(b.cross_attn.keys_values(context) for b in self._blocks()))
+
+    def rotary(self, shape: Sequence[int], device: torch.device | None = None) -> Tensor:
+        """Rotary table for latents of `shape` (B, C, T, h, w): (2, tokens, head_dim // 2) float32.
+
+        It is made on the backend's device, or where that is None on `device` (None: the CPU).
+        """
         patch = self.config.patch_size
-        t, h, w = (n // p for n, p in zip(latents.shape[2:], patch, strict=True))
-        return rotary_table((t, h, w), self.config.head_dim, self.backend.device or latents.device)
+        t, h, w = (n // p for n, p in zip(shape[2:], patch, strict=True))
+        device = self.backend.device or device or torch.device("cpu")
+        return rotary_table((t, h, w), self.config.head_dim, device)
 
     def denoise(
         self,
@@ -210,10 +217,7 @@ class Generator(nn.Module):
         rotary: Tensor,
         options: Options | None = None,
     ) -> Tensor:
-        """Velocity (B, C, T, h, w) of noisy latents, given everything computed beforehand.
-
-        `options` are keyword arguments for the backend's attention.
-        """
+        """`forward` with its conditions and rotary table already computed."""
         to = self.backend.to
         x = self.patch_embedding(torch.cat([to(x), to(reference)], dim=1))
         _, _, t, h, w = x.shape
@@ -225,16 +229,8 @@ class Generator(nn.Module):
             x = block(x, blocks[:, index], keys_values, rotary, options or {})
         x = self.head(x, time.head.unsqueeze(2))
         pt, ph, pw = self.config.patch_size
-        return rearrange(
-            x,
-            "b (t h w) (pt ph pw c) -> b c (t pt) (h ph) (w pw)",
-            t=t,
-            h=h,
-            w=w,
-            pt=pt,
-            ph=ph,
-            pw=pw,
-        )
+        unpatch = "b (t h w) (pt ph pw c) -> b c (t pt) (h ph) (w pw)"
+        return rearrange(x, unpatch, t=t, h=h, w=w, pt=pt, ph=ph, pw=pw)
 
     def forward(
         self,
@@ -245,15 +241,15 @@ class Generator(nn.Module):
         rotary: Tensor | None = None,
         options: Options | None = None,
     ) -> Tensor:
-        """One velocity prediction. A sampler hands in what it has computed beforehand.
+        """One velocity prediction. A sampler passes what it has computed beforehand.
 
         Args:
             x: noisy latents (B, C, T, h, w).
-            timestep: (B,) in 0..1000, or what `embed_timesteps` made of it.
-            audio: feature windows (B, frames, window, layers, channels), or what `embed_audio`
-                made of them.
+            timestep: (B,) or (1,) in 0..1000, or what `embed_timesteps` made of it.
+            audio: audio context (B, frames, window, layers, channels), or what `embed_audio` made
+                of it.
             reference: the portrait's latents (B, C, T, h, w).
-            rotary: what `rotary` gives for x.
+            rotary: what `rotary` gives for the shape of x.
             options: keyword arguments for the backend's attention.
 
         Returns:
@@ -264,5 +260,5 @@ class Generator(nn.Module):
         if isinstance(audio, Tensor):
             audio = self.embed_audio(audio)
         if rotary is None:
-            rotary = self.rotary(x)
+            rotary = self.rotary(x.shape, x.device)
         return self.denoise(x, reference, timestep, audio, rotary, options)

@@ -1,6 +1,6 @@
-"""What a small checkpoint was trained on, which rules out other sizes and other faces.
+"""The limits of a small checkpoint: it makes one frame size, and the faces that it was trained on.
 
-The published checkpoints have no such limits: they are 512x512 and take any portrait.
+The published checkpoints have no limits: they were trained at 512x512 on all kinds of faces.
 """
 
 from __future__ import annotations
@@ -15,24 +15,23 @@ from ..variants import REPOSITORY
 
 PUBLISHED_SIZE = (512, 512)
 THUMBNAIL_SIDE = 12
-# Root mean square difference of thumbnails, in [0, 1]. Faces of the pocket checkpoint that move and
-# speak stay below 0.14 of their own picture; photographs are above 0.25 of all.
-_UNLIKE = 0.16
+# Largest root mean square difference of two thumbnails of one face, in [0, 1]. Frames of the pocket
+# checkpoint's faces are within 0.14 of their own picture; photographs differ from all by over 0.25.
+_SAME_FACE = 0.16
 
 
 def thumbnail(portrait: Tensor) -> bytes:
-    """A portrait (3, H, W) in [-1, 1] as 12x12 pixels of 8 bits, channels first: enough to tell
-    one face from another."""
+    """A portrait (3, H, W) in [-1, 1] as (3, 12, 12) bytes: enough to tell two faces apart."""
     small = functional.adaptive_avg_pool2d(portrait.float().cpu(), THUMBNAIL_SIDE)
     return small.add(1).mul(127.5).round().clamp(0, 255).byte().numpy().tobytes()
 
 
 @dataclass(frozen=True)
 class CheckpointLimits:
-    """Of a checkpoint that is too small for any portrait.
+    """What a small checkpoint was trained on.
 
-    size: (height, width) in pixels, the only one that it makes well. faces: thumbnails of those it
-    was trained on. seam_fade: frames that the jump between chunks is best faded over, 0 for none.
+    size: (height, width) in pixels, the only one that it makes well. faces: `thumbnail`s of the
+    faces. seam_fade: frames over which the jump between two chunks is best faded, 0 for none.
     """
 
     size: tuple[int, int]
@@ -43,7 +42,7 @@ class CheckpointLimits:
         """Whether a portrait (3, H, W) in [-1, 1] is close to one of the faces."""
         own = _pixels(thumbnail(portrait))
         differences = (_pixels(b"".join(self.faces)).view(-1, len(own)) - own).square().mean(1)
-        return bool(differences.min() <= _UNLIKE**2)
+        return bool(differences.min() <= _SAME_FACE**2)
 
 
 def _pixels(face: bytes) -> Tensor:
@@ -51,17 +50,17 @@ def _pixels(face: bytes) -> Tensor:
 
 
 def native_size(limits: CheckpointLimits | None) -> tuple[int, int]:
-    """(height, width) that a checkpoint makes best."""
+    """(height, width) in pixels that a checkpoint was trained at."""
     return PUBLISHED_SIZE if limits is None else limits.size
 
 
 def native_fade(limits: CheckpointLimits | None) -> int:
-    """Frames over which a checkpoint's seams fade unless the user says otherwise."""
+    """Frames over which the jump between two chunks fades unless the user says otherwise."""
     return 0 if limits is None else limits.seam_fade
 
 
 def portrait_warnings(limits: CheckpointLimits | None, portrait: Tensor) -> list[str]:
-    """Why a checkpoint cannot animate a portrait (3, H, W) in [-1, 1]; a sentence each."""
+    """Reasons why a checkpoint cannot animate a portrait (3, H, W) in [-1, 1]; a sentence each."""
     if limits is None:
         return []
     height, width = portrait.shape[1:]

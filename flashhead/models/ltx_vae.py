@@ -12,11 +12,11 @@ from torch.nn import functional
 
 from .backend import TORCH, Backend
 from .config import LTXVAEConfig
-from .vae import channel_energy, check_video
+from .vae import VideoAutoencoder, channel_energy, check_video
 
 
 def pixel_norm(x: Tensor, eps: float = 1e-8) -> Tensor:
-    """Each position's channels divided by their root mean square, summed up in float32."""
+    """Each position's channels divided by their root mean square, summed in float32."""
     return x * torch.rsqrt(channel_energy(x) / x.shape[1] + eps).to(x.dtype)
 
 
@@ -50,7 +50,7 @@ class ResnetBlock(nn.Module):
         super().__init__()
         self.conv1 = TimePaddedConv3d(in_channels, out_channels, backend, causal=causal)
         self.conv2 = TimePaddedConv3d(out_channels, out_channels, backend, causal=causal)
-        self.norm3 = self.conv_shortcut = None
+        self.norm3: nn.Module | None = None
         if in_channels != out_channels:
             self.norm3 = backend.operations.LayerNorm(in_channels, eps=1e-6)
             self.conv_shortcut = TimePaddedConv3d(
@@ -61,8 +61,7 @@ class ResnetBlock(nn.Module):
         hidden = self.conv1(functional.silu(pixel_norm(x)))
         hidden = self.conv2(functional.silu(pixel_norm(hidden)))
         if self.norm3 is not None:
-            x = self.norm3(x.movedim(1, -1)).movedim(-1, 1)
-            x = self.conv_shortcut(x)
+            x = self.conv_shortcut(self.norm3(x.movedim(1, -1)).movedim(-1, 1))
         return x + hidden
 
 
@@ -80,27 +79,19 @@ class MidBlock(nn.Module):
 
 
 class DownBlock(MidBlock):
-    """Resnets, then halve time, height and width, then widen."""
+    """Resnets, then time, height and width halved, then more channels."""
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        layers: int,
-        backend: Backend,
-        *,
-        scale: bool,
-        causal: bool,
+        self, width: int, wider: int, layers: int, backend: Backend, *, scale: bool, causal: bool
     ):
-        super().__init__(in_channels, layers, backend, causal=causal)
+        super().__init__(width, layers, backend, causal=causal)
         self.downsamplers = nn.ModuleList()
         if scale:
-            self.downsamplers.append(
-                TimePaddedConv3d(in_channels, in_channels, backend, causal=causal, stride=2)
-            )
+            halve = TimePaddedConv3d(width, width, backend, causal=causal, stride=2)
+            self.downsamplers.append(halve)
         self.conv_out = None
-        if in_channels != out_channels:
-            self.conv_out = ResnetBlock(in_channels, out_channels, backend, causal=causal)
+        if width != wider:
+            self.conv_out = ResnetBlock(width, wider, backend, causal=causal)
 
     def forward(self, x: Tensor) -> Tensor:
         x = super().forward(x)
@@ -110,7 +101,7 @@ class DownBlock(MidBlock):
 
 
 class Upsampler(nn.Module):
-    """Twice the time, height and width out of channels; the first frame is dropped."""
+    """Time, height and width doubled by unfolding channels; the first frame is dropped."""
 
     def __init__(self, channels: int, backend: Backend, *, causal: bool):
         super().__init__()
@@ -124,25 +115,18 @@ class Upsampler(nn.Module):
 
 
 class UpBlock(MidBlock):
-    """Narrow, then double time, height and width, then resnets."""
+    """Fewer channels, then time, height and width doubled, then resnets."""
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        layers: int,
-        backend: Backend,
-        *,
-        scale: bool,
-        causal: bool,
+        self, width: int, narrower: int, layers: int, backend: Backend, *, scale: bool, causal: bool
     ):
-        super().__init__(out_channels, layers, backend, causal=causal)
+        super().__init__(narrower, layers, backend, causal=causal)
         self.conv_in = None
-        if in_channels != out_channels:
-            self.conv_in = ResnetBlock(in_channels, out_channels, backend, causal=causal)
+        if width != narrower:
+            self.conv_in = ResnetBlock(width, narrower, backend, causal=causal)
         self.upsamplers = nn.ModuleList()
         if scale:
-            self.upsamplers.append(Upsampler(out_channels, backend, causal=causal))
+            self.upsamplers.append(Upsampler(narrower, backend, causal=causal))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.conv_in is not None:
@@ -159,18 +143,16 @@ class Encoder(nn.Module):
         self.conv_in = TimePaddedConv3d(
             config.in_channels * config.patch_size**2, widths[0], backend, causal=causal
         )
-        self.down_blocks = nn.ModuleList(
-            DownBlock(width, wider, layers, backend, scale=scale, causal=causal)
-            for width, wider, layers, scale in zip(
-                widths,
-                (*widths[1:], widths[-1]),
-                config.layers_per_block,
-                config.spatio_temporal_scaling,
-                strict=False,
-            )
+        *layers, middle = config.layers_per_block
+        levels = zip(
+            widths, (*widths[1:], widths[-1]), layers, config.spatio_temporal_scaling, strict=True
         )
-        self.mid_block = MidBlock(widths[-1], config.layers_per_block[-1], backend, causal=causal)
-        # The last channel is one log-variance for all; the posterior mean does not need it.
+        self.down_blocks = nn.ModuleList(
+            DownBlock(width, wider, count, backend, scale=scale, causal=causal)
+            for width, wider, count, scale in levels
+        )
+        self.mid_block = MidBlock(widths[-1], middle, backend, causal=causal)
+        # The last channel is the log-variance of all others, which the posterior's mean needs not.
         self.conv_out = TimePaddedConv3d(
             widths[-1], config.latent_channels + 1, backend, causal=causal
         )
@@ -186,18 +168,14 @@ class Decoder(nn.Module):
     def __init__(self, config: LTXVAEConfig, backend: Backend):
         super().__init__()
         widths, causal = config.block_out_channels[::-1], config.decoder_causal
-        layers = (config.decoder_layers_per_block or config.layers_per_block)[::-1]
+        middle, *layers = (config.decoder_layers_per_block or config.layers_per_block)[::-1]
+        scaling = config.spatio_temporal_scaling[::-1]
         self.conv_in = TimePaddedConv3d(config.latent_channels, widths[0], backend, causal=causal)
-        self.mid_block = MidBlock(widths[0], layers[0], backend, causal=causal)
+        self.mid_block = MidBlock(widths[0], middle, backend, causal=causal)
+        levels = zip((widths[0], *widths[:-1]), widths, layers, scaling, strict=True)
         self.up_blocks = nn.ModuleList(
             UpBlock(width, narrower, count, backend, scale=scale, causal=causal)
-            for width, narrower, count, scale in zip(
-                (widths[0], *widths),
-                widths,
-                layers[1:],
-                config.spatio_temporal_scaling[::-1],
-                strict=False,
-            )
+            for width, narrower, count, scale in levels
         )
         self.conv_out = TimePaddedConv3d(
             widths[-1], config.out_channels * config.patch_size**2, backend, causal=causal
@@ -210,26 +188,16 @@ class Decoder(nn.Module):
         return self.conv_out(functional.silu(pixel_norm(x)))
 
 
-class LTXVAE(nn.Module):
+class LTXVAE(VideoAutoencoder):
     """Video <-> normalised latents. Encoding takes the posterior's mean: no random numbers."""
 
     def __init__(self, config: LTXVAEConfig, backend: Backend = TORCH):
-        super().__init__()
+        super().__init__(config.latent_channels, config.stride, backend)
         self.config = config
-        self.backend = backend
-        self.latent_channels = config.latent_channels
-        self.stride = config.stride
         self.encoder = Encoder(config, backend)
         self.decoder = Decoder(config, backend)
         self.register_buffer("latents_mean", torch.empty(config.latent_channels))
         self.register_buffer("latents_std", torch.empty(config.latent_channels))
-
-    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        mean, std = (
-            self.backend.cast(s, torch.float32, like.device).view(1, -1, 1, 1, 1)
-            for s in (self.latents_mean, self.latents_std)
-        )
-        return mean, std
 
     def normalize(self, latents: Tensor) -> Tensor:
         """The latents that ComfyUI's LTX nodes exchange, which are normalised already."""
@@ -238,12 +206,12 @@ class LTXVAE(nn.Module):
     denormalize = normalize
 
     def patches(self, video: Tensor) -> Tensor:
-        """Video (B, 3, T, H, W) -> what the encoder takes, (B, 3 * p * p, T, H/p, W/p)."""
+        """Video (B, 3, T, H, W) -> the encoder's input (B, 3 * p * p, T, H/p, W/p)."""
         p = self.config.patch_size
         return rearrange(video, "b c t (h ph) (w pw) -> b (c pw ph) t h w", ph=p, pw=p)
 
     def from_patches(self, patches: Tensor) -> Tensor:
-        """What the decoder makes -> video."""
+        """The decoder's output (B, 3 * p * p, T, H/p, W/p) -> video (B, 3, T, H, W)."""
         p = self.config.patch_size
         return rearrange(patches, "b (c pw ph) t h w -> b c t (h ph) (w pw)", ph=p, pw=p)
 
@@ -256,18 +224,18 @@ class LTXVAE(nn.Module):
 
         Returns:
             Normalised latents (B, C, 1 + (T-1)/stride, H/stride, W/stride), float32.
+
+        Raises:
+            ValueError: another number of frames, or another height or width.
         """
         check_video(video, self.stride)
         patches = self.patches(self.backend.to(video))
-        latents = self.encoder(patches)[:, : self.latent_channels].float()
-        mean, std = self._statistics(latents)
-        return (latents - mean) / std
+        return self.standardize(self.encoder(patches)[:, : self.latent_channels].float())
 
     def decode(self, latents: Tensor) -> Tensor:
         """Normalised latents (B, C, t, h, w) -> video (B, 3, 1 + (t-1)*stride, H, W).
 
         The video is nominally in [-1, 1], not clamped, in the compute dtype.
         """
-        latents = self.backend.to(latents, torch.float32)
-        mean, std = self._statistics(latents)
-        return self.from_patches(self.decoder((latents * std + mean).to(self.backend.dtype)))
+        latents = self.unstandardize(self.backend.to(latents, torch.float32))
+        return self.from_patches(self.decoder(latents.to(self.backend.dtype)))

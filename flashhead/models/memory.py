@@ -1,4 +1,4 @@
-"""How much memory a chunk takes beside the weights, for those who plan ahead."""
+"""Estimates of the memory that a chunk takes in addition to the weights."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _TOKEN_WIDTHS = 12
 
 
 def transformer_memory(config: GeneratorConfig, dtype: torch.dtype, latents: Sequence[int]) -> int:
-    """Bytes of activations at the peak of one step, for one sample's latents (T, h, w)."""
+    """Peak bytes of activations in one denoising step, for one sample's latents (T, h, w)."""
     tokens = math.prod(latents) // math.prod(config.patch_size)
     return tokens * (_TOKEN_WIDTHS * config.dim + 2 * config.ffn_dim) * dtype.itemsize
 
 
 def working_memory(config: GeneratorConfig, dtype: torch.dtype, size: tuple[int, int]) -> int:
-    """Bytes that generating one chunk at (height, width) takes at its peak, as an estimate."""
+    """Estimated bytes at the peak of generating one chunk at (height, width), without weights."""
     stride = config.vae_stride
     latents = ((CHUNK_FRAMES - 1) // stride[0] + 1, size[0] // stride[1], size[1] // stride[2])
     pixels = CHUNK_FRAMES * size[0] * size[1]
@@ -34,10 +34,10 @@ def working_memory(config: GeneratorConfig, dtype: torch.dtype, size: tuple[int,
 
 
 def fits(needed: int, device: torch.device) -> bool:
-    """Whether so many bytes are free on a device; True where nobody knows."""
+    """Whether `needed` bytes are free on a CUDA device; True elsewhere, where torch cannot tell."""
     if device.type != "cuda":
         return True
     free, _ = torch.cuda.mem_get_info(device)
-    # What the allocator holds but does not use is free to it.
+    # Memory that torch's allocator holds but does not use can be used without asking the device.
     cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return needed < free + cached

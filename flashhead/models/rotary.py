@@ -9,9 +9,9 @@ THETA = 10_000.0
 
 
 def rotary_table(grid: tuple[int, int, int], head_dim: int, device: torch.device) -> Tensor:
-    """Cosine and sine of every token's angles.
+    """Cosine and sine of every token's angles, for a grid of (t, h, w) tokens in that order.
 
-    Tokens are in (t h w) order. Of a head's `head_dim // 2` rotated pairs, c // 3 follow the
+    Of a head's `head_dim // 2` rotated pairs, c // 3 follow the
     height, c // 3 the width and the rest the time, each with its own frequencies.
 
     Returns (2, t*h*w, head_dim // 2) float32: cosines, sines.

@@ -1,15 +1,20 @@
-"""Video autoencoders, one file a family, behind one protocol."""
+"""The interface of a video autoencoder, and what the two families share."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from .backend import Backend
 
 
 class VAE(Protocol):
-    """What the stream needs of an autoencoder."""
+    """A video autoencoder: `LTXVAE`, `WanVAE` or a host's.
+
+    stride: frames, rows and columns per latent, (t, h, w).
+    """
 
     latent_channels: int
     stride: tuple[int, int, int]
@@ -27,6 +32,34 @@ class VAE(Protocol):
         """Normalised latents -> as ComfyUI's nodes of this family exchange them."""
 
 
+class VideoAutoencoder(nn.Module):
+    """The base of both families, whose latents are standardised channel by channel."""
+
+    latents_mean: Tensor
+    latents_std: Tensor
+
+    def __init__(self, latent_channels: int, stride: tuple[int, int, int], backend: Backend):
+        super().__init__()
+        self.latent_channels = latent_channels
+        self.stride = stride
+        self.backend = backend
+
+    def standardize(self, latents: Tensor) -> Tensor:
+        """The encoder's latents (B, C, t, h, w) float32 -> zero mean and unit variance."""
+        mean, std = self._statistics(latents.device)
+        return (latents - mean) / std
+
+    def unstandardize(self, latents: Tensor) -> Tensor:
+        """The inverse of `standardize`."""
+        mean, std = self._statistics(latents.device)
+        return latents * std + mean
+
+    def _statistics(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        mean = self.backend.cast(self.latents_mean, torch.float32, device)
+        std = self.backend.cast(self.latents_std, torch.float32, device)
+        return mean.view(1, -1, 1, 1, 1), std.view(1, -1, 1, 1, 1)
+
+
 def check_video(video: Tensor, stride: tuple[int, int, int]) -> None:
     """Raise `ValueError` unless a VAE of this stride can encode a video (B, 3, T, H, W)."""
     t, h, w = video.shape[2:]
@@ -42,5 +75,5 @@ def channel_energy(x: Tensor) -> Tensor:
     if x.dtype == torch.float32:
         # Five times as fast as vector_norm on a CPU.
         return x.square().sum(dim=1, keepdim=True)
-    # One pass, and squares that float16 could not hold.
+    # One pass, in float32: float16 could not hold the squares.
     return torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float32).square()

@@ -1,9 +1,9 @@
 """The Wan 2.1 VAE: causal in time, frame groups in and frame groups out (DESIGN §1.4).
 
-Modules carry the names of Wan-AI's published file. Time goes through in groups (one frame, then
-four by four; one latent frame at a time), and what a convolution still needs of earlier groups
-travels in a `Past` that each call makes for itself. Tensors are (B, C, T, H, W) with the channels
-last in memory: what tensor cores want, and frames become a batch of images without a copy.
+Modules carry the names of Wan-AI's published file. A video is encoded in groups of frames (one,
+then four by four) and decoded one latent frame at a time. What a convolution needs of the groups
+before is kept in a `FeatureCache`, a new one for every call. Tensors are (B, C, T, H, W) with the
+channels last in memory: tensor cores want that, and frames become a batch of images without a copy.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from .backend import TORCH, Backend
 from .config import WanVAEConfig
-from .vae import channel_energy, check_video
+from .vae import VideoAutoencoder, channel_energy, check_video
 
 LATENTS_MEAN = (
     *(-0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508),
@@ -28,11 +28,11 @@ LATENTS_STD = (
     *(3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160),
 )
 
-Past = dict[nn.Module, Tensor]
-"""Each causal convolution's last input frames (B, C, n, H, W), for one video in one call."""
+FeatureCache = dict[nn.Module, Tensor]
+"""Each causal convolution's last input frames (B, C, n, H, W)."""
 
 
-class RMSNorm(nn.Module):
+class ChannelNorm(nn.Module):
     """Each position's channels over their root mean square, times `gamma`; summed in float32."""
 
     def __init__(self, channels: int, backend: Backend, *, axes: int = 3):
@@ -41,20 +41,26 @@ class RMSNorm(nn.Module):
         self.gamma = nn.Parameter(torch.ones(channels, *(1,) * axes))
 
     def factors(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What x is multiplied by: a scale for each position, and gamma for each channel."""
+        """The factors of x: a scale for each position, and gamma for each channel."""
         scale = (x.shape[1] / channel_energy(x).clamp_min(1e-24)).sqrt()
         scale = scale.clamp_max(torch.finfo(x.dtype).max).to(x.dtype)
         return scale, self.backend.cast(self.gamma, x.dtype, x.device)
 
+
+class RMSNorm(ChannelNorm):
     def forward(self, x: Tensor) -> Tensor:
         scale, gamma = self.factors(x)
         return x * scale * gamma
 
-    def activate(self, x: Tensor, front: Tensor) -> Tensor:
-        """SiLU of the normed x, with the frames `front` before it, as one tensor.
 
-        Run eagerly, it is written straight to where the convolution reads it, in place: these
-        passes over memory are a third of a decode.
+class NormSiLU(ChannelNorm):
+    """The norm, then SiLU, with room for the frames that the convolution after it looks back at."""
+
+    def forward(self, x: Tensor, front: Tensor) -> Tensor:
+        """The activated x with the frames `front` before it, as one tensor.
+
+        Run eagerly, it is written in place where the convolution reads it: passes over memory like
+        these are a third of the time of a decode.
         """
         scale, gamma = self.factors(x)
         if x.requires_grad or torch.compiler.is_compiling():
@@ -67,17 +73,19 @@ class RMSNorm(nn.Module):
         return frames
 
 
-def causal_conv(conv: nn.Module, x: Tensor, past: Past, norm: RMSNorm | None = None) -> Tensor:
-    """A convolution over three frames that looks back only: as many frames out as x has.
+def causal_conv(
+    conv: nn.Module, x: Tensor, cache: FeatureCache, norm: nn.Module | None = None
+) -> Tensor:
+    """A convolution over a frame and the two before it: as many frames out as x has.
 
-    Before the first frame lie zeros. With `norm`, x is normed and goes through SiLU first.
+    Those before x come from the cache, zeros at the first call. `norm` is a `NormSiLU` for x.
     """
-    front = past.get(conv)
+    front = cache.get(conv)
     if front is None:
         b, c, _, h, w = x.shape
         front = x.new_zeros((b, 2, h, w, c)).movedim(-1, 1)
-    frames = torch.cat([front, x], dim=2) if norm is None else norm.activate(x, front)
-    past[conv] = frames[:, :, -2:].clone(memory_format=torch.channels_last_3d)
+    frames = torch.cat([front, x], dim=2) if norm is None else norm(x, front)
+    cache[conv] = frames[:, :, -2:].clone(memory_format=torch.channels_last_3d)
     return conv(frames)
 
 
@@ -91,9 +99,9 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.residual = nn.ModuleDict(
             {
-                "0": RMSNorm(in_channels, backend),
+                "0": NormSiLU(in_channels, backend),
                 "2": _conv(in_channels, out_channels, backend),
-                "3": RMSNorm(out_channels, backend),
+                "3": NormSiLU(out_channels, backend),
                 "6": _conv(out_channels, out_channels, backend),
             }
         )
@@ -101,10 +109,10 @@ class ResidualBlock(nn.Module):
         if in_channels != out_channels:
             self.shortcut = backend.operations.Conv3d(in_channels, out_channels, 1)
 
-    def forward(self, x: Tensor, past: Past) -> Tensor:
+    def forward(self, x: Tensor, cache: FeatureCache) -> Tensor:
         norm1, conv1, norm2, conv2 = self.residual.values()
-        hidden = causal_conv(conv1, x, past, norm1)
-        hidden = causal_conv(conv2, hidden, past, norm2)
+        hidden = causal_conv(conv1, x, cache, norm1)
+        hidden = causal_conv(conv2, hidden, cache, norm2)
         return hidden.add_(x if self.shortcut is None else self.shortcut(x))
 
 
@@ -118,7 +126,7 @@ class AttentionBlock(nn.Module):
         self.to_qkv = backend.operations.Conv2d(channels, 3 * channels, 1)
         self.proj = backend.operations.Conv2d(channels, channels, 1)
 
-    def forward(self, x: Tensor, past: Past) -> Tensor:
+    def forward(self, x: Tensor, cache: FeatureCache) -> Tensor:
         b, _, _, h, w = x.shape
         qkv = self.to_qkv(self.norm(rearrange(x, "b c t h w -> (b t) c h w")))
         q, k, v = rearrange(qkv, "n (qkv c) h w -> qkv n (h w) c", qkv=3)
@@ -128,7 +136,7 @@ class AttentionBlock(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Half the height and width; with `temporal`, half the frames after the first."""
+    """Height and width halved; with `temporal`, the number of frames after the first too."""
 
     def __init__(self, channels: int, backend: Backend, *, temporal: bool):
         super().__init__()
@@ -141,20 +149,20 @@ class Downsample(nn.Module):
                 channels, channels, (3, 1, 1), stride=(2, 1, 1)
             )
 
-    def forward(self, x: Tensor, past: Past) -> Tensor:
+    def forward(self, x: Tensor, cache: FeatureCache) -> Tensor:
         b = x.shape[0]
         x = functional.pad(rearrange(x, "b c t h w -> (b t) c h w"), (0, 1, 0, 1))
         x = rearrange(self.resample["1"](x), "(b t) c h w -> b c t h w", b=b)
         if self.time_conv is None:
             return x
-        front = past.get(self.time_conv)
-        past[self.time_conv] = x[:, :, -1:].clone()
+        front = cache.get(self.time_conv)
+        cache[self.time_conv] = x[:, :, -1:].clone()
         return x if front is None else self.time_conv(torch.cat([front, x], dim=2))
 
 
 class Upsample(nn.Module):
-    """Twice the height and width, half the channels; with `temporal`, twice the frames after the
-    first latent's."""
+    """Height and width doubled, channels halved; with `temporal`, twice the frames of all latent
+    frames but the first."""
 
     def __init__(self, channels: int, backend: Backend, *, temporal: bool):
         super().__init__()
@@ -165,37 +173,32 @@ class Upsample(nn.Module):
         if temporal:
             self.time_conv = backend.operations.Conv3d(channels, 2 * channels, (3, 1, 1))
 
-    def forward(self, x: Tensor, past: Past) -> Tensor:
+    def forward(self, x: Tensor, cache: FeatureCache) -> Tensor:
         b = x.shape[0]
         if self.time_conv is not None:
-            if self.time_conv in past:
-                x = causal_conv(self.time_conv, x, past)
+            if self.time_conv in cache:
+                x = causal_conv(self.time_conv, x, cache)
                 x = rearrange(x, "b (twice c) t h w -> b c (t twice) h w", twice=2)
-            else:  # The first latent's frame stays one, and the convolution never sees it.
-                past[self.time_conv] = torch.zeros_like(x).repeat(1, 1, 2, 1, 1)
+            else:  # the first latent frame stays one frame, and is no input of the convolution
+                cache[self.time_conv] = torch.zeros_like(x).repeat(1, 1, 2, 1, 1)
         x = rearrange(x, "b c t h w -> (b t) c h w")
         x = functional.interpolate(x, scale_factor=2.0, mode="nearest-exact")
         return rearrange(self.resample["1"](x), "(b t) c h w -> b c t h w", b=b)
 
 
 def _middle(channels: int, backend: Backend) -> nn.ModuleList:
-    return nn.ModuleList(
-        [
-            ResidualBlock(channels, channels, backend),
-            AttentionBlock(channels, backend),
-            ResidualBlock(channels, channels, backend),
-        ]
-    )
+    first, last = (ResidualBlock(channels, channels, backend) for _ in range(2))
+    return nn.ModuleList([first, AttentionBlock(channels, backend), last])
 
 
 def _head(in_channels: int, out_channels: int, backend: Backend) -> nn.ModuleDict:
     return nn.ModuleDict(
-        {"0": RMSNorm(in_channels, backend), "2": _conv(in_channels, out_channels, backend)}
+        {"0": NormSiLU(in_channels, backend), "2": _conv(in_channels, out_channels, backend)}
     )
 
 
 class Encoder(nn.Module):
-    """Frames (B, 3, T, H, W) -> moments (B, 2 * latent_channels, t, h, w), group by group."""
+    """A group of frames (B, 3, T, H, W) -> moments (B, 2 * latent_channels, t, h, w)."""
 
     def __init__(self, config: WanVAEConfig, backend: Backend):
         super().__init__()
@@ -212,15 +215,15 @@ class Encoder(nn.Module):
         self.middle = _middle(width, backend)
         self.head = _head(width, 2 * config.latent_channels, backend)
 
-    def forward(self, x: Tensor, past: Past) -> Tensor:
-        x = causal_conv(self.conv1, x, past)
+    def forward(self, x: Tensor, cache: FeatureCache) -> Tensor:
+        x = causal_conv(self.conv1, x, cache)
         for block in (*self.downsamples, *self.middle):
-            x = block(x, past)
-        return causal_conv(self.head["2"], x, past, self.head["0"])
+            x = block(x, cache)
+        return causal_conv(self.head["2"], x, cache, self.head["0"])
 
 
 class Decoder(nn.Module):
-    """Latent frames (B, latent_channels, t, h, w) -> frames (B, 3, T, H, W), one by one."""
+    """A latent frame (B, latent_channels, 1, h, w) -> its frames (B, 3, T, H, W)."""
 
     def __init__(self, config: WanVAEConfig, backend: Backend):
         super().__init__()
@@ -238,48 +241,32 @@ class Decoder(nn.Module):
                 width //= 2
         self.head = _head(width, 3, backend)
 
-    def forward(self, x: Tensor, past: Past) -> Tensor:
-        x = causal_conv(self.conv1, x, past)
+    def forward(self, x: Tensor, cache: FeatureCache) -> Tensor:
+        x = causal_conv(self.conv1, x, cache)
         for block in (*self.middle, *self.upsamples):
-            x = block(x, past)
-        return causal_conv(self.head["2"], x, past, self.head["0"])
+            x = block(x, cache)
+        return causal_conv(self.head["2"], x, cache, self.head["0"])
 
 
-class WanVAE(nn.Module):
+class WanVAE(VideoAutoencoder):
     """Video <-> normalised latents. Encoding takes the posterior's mean: no random numbers."""
 
     def __init__(self, config: WanVAEConfig, backend: Backend = TORCH):
-        super().__init__()
+        super().__init__(config.latent_channels, config.stride, backend)
         self.config = config
-        self.backend = backend
-        self.latent_channels = config.latent_channels
-        self.stride = config.stride
         self.encoder = Encoder(config, backend)
         self.conv1 = backend.operations.Conv3d(
             2 * config.latent_channels, 2 * config.latent_channels, 1
         )
         self.conv2 = backend.operations.Conv3d(config.latent_channels, config.latent_channels, 1)
         self.decoder = Decoder(config, backend)
-        # Constants, not weights: not in the file, and real even when built on the meta device.
+        # Constants, not in the weight file; they have values even when built on the meta device.
         for name, values in (("latents_mean", LATENTS_MEAN), ("latents_std", LATENTS_STD)):
             self.register_buffer(name, torch.tensor(values, device="cpu"), persistent=False)
 
-    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        mean, std = (
-            self.backend.cast(s, torch.float32, like.device).view(1, -1, 1, 1, 1)
-            for s in (self.latents_mean, self.latents_std)
-        )
-        return mean, std
-
-    def normalize(self, latents: Tensor) -> Tensor:
-        """The latents that ComfyUI's Wan nodes exchange -> normalised, as `decode` takes them."""
-        mean, std = self._statistics(latents)
-        return (latents - mean) / std
-
-    def denormalize(self, latents: Tensor) -> Tensor:
-        """Normalised latents, as `encode` gives them -> those that ComfyUI's Wan nodes exchange."""
-        mean, std = self._statistics(latents)
-        return latents * std + mean
+    # ComfyUI's Wan nodes exchange latents before normalisation.
+    normalize = VideoAutoencoder.standardize
+    denormalize = VideoAutoencoder.unstandardize
 
     def _enter(self, x: Tensor) -> Tensor:
         return self.backend.to(x).contiguous(memory_format=torch.channels_last_3d)
@@ -299,9 +286,9 @@ class WanVAE(nn.Module):
         """
         check_video(video, self.stride)
         t = video.shape[2]
-        past: Past = {}
+        cache: FeatureCache = {}
         groups = video.split([1] + [self.stride[0]] * (t // self.stride[0]), dim=2)
-        moments = [self.conv1(self.encoder(self._enter(group), past)) for group in groups]
+        moments = [self.conv1(self.encoder(self._enter(group), cache)) for group in groups]
         return self.normalize(torch.cat(moments, dim=2)[:, : self.latent_channels].float())
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -312,7 +299,7 @@ class WanVAE(nn.Module):
         return torch.cat(list(self.decode_stream(latents)), dim=2)
 
     def decode_stream(self, latents: Tensor) -> Iterator[Tensor]:
-        """The frames of `decode`, those of each latent frame as soon as they are done.
+        """The frames of `decode`, yielded as soon as a latent frame is decoded.
 
         Yields (B, 3, 1, H, W) for the first latent frame, then (B, 3, stride, H, W) for each.
         """
@@ -322,6 +309,6 @@ class WanVAE(nn.Module):
                 f"(batch, {self.latent_channels}, frames, height, width)."
             )
         latents = self.backend.to(latents, torch.float32)
-        past: Past = {}
+        cache: FeatureCache = {}
         for frame in self.denormalize(latents).split(1, dim=2):
-            yield self.decoder(self.conv2(self._enter(frame)), past).clamp_(-1, 1)
+            yield self.decoder(self.conv2(self._enter(frame)), cache).clamp_(-1, 1)

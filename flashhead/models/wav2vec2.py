@@ -1,4 +1,4 @@
-"""wav2vec2 with the frame-rate interpolation that FlashHead was trained with (DESIGN §1.3)."""
+"""wav2vec2 whose features are interpolated to 25 a second, as in training (DESIGN §1.3)."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class PositionalConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         length = x.shape[1]
-        # An even kernel gives one frame too many at the end.
+        # An even kernel gives one frame more at the end.
         position = self.conv(x.transpose(1, 2))[..., :length]
         return functional.gelu(position).transpose(1, 2)
 
@@ -139,8 +139,7 @@ class Transformer(nn.Module):
 
 
 class AudioEncoder(nn.Module):
-    """16 kHz waveform -> features at 25 fps, all layers. Runs in float32 whatever the generator's
-    dtype."""
+    """16 kHz waveform -> features of all layers at 25 a second. Meant to run in float32."""
 
     def __init__(self, config: AudioEncoderConfig, backend: Backend = TORCH):
         super().__init__()
@@ -157,7 +156,7 @@ class AudioEncoder(nn.Module):
         return self.encoder(self.feature_projection(x.transpose(1, 2)))
 
     def encode(self, waveform: Tensor, frames: int | None = None) -> Tensor:
-        """Features of a clip.
+        """Features of clips; the backend's dtype and device are those of the result.
 
         Args:
             waveform: (N,) or (B, N) at 16 kHz, any level: each clip is brought to zero mean and

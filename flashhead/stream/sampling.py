@@ -77,7 +77,7 @@ def plan_sampling(
     return SamplingPlan(
         sigmas=tuple((schedule / TRAIN_TIMESTEPS).tolist()),
         time=generator.embed_timesteps(schedule[:-1].to(device)),
-        rotary=generator.rotary(torch.empty(tuple(shape), device=device)),
+        rotary=generator.rotary(shape, device),
         renoise=renoise,
         guidance=None
         if guidance == 1

@@ -89,8 +89,8 @@ def reference_features(w, c, waveform, frames):
         x = np.stack([np.einsum("oik,ki->o", weight, x[s : s + kernel]) for s in starts])
         x = x + w[f"{name}.conv.bias"]
         x = gelu(norm(x, f"{name}.layer_norm", axis=0) if n == 0 else x)
-    places = np.linspace(0, len(x) - 1, frames)
-    x = np.stack([np.interp(places, np.arange(len(x)), channel) for channel in x.T], axis=1)
+    positions = np.linspace(0, len(x) - 1, frames)
+    x = np.stack([np.interp(positions, np.arange(len(x)), channel) for channel in x.T], axis=1)
     eps = c["layer_norm_eps"]
     x = linear(norm(x, "feature_projection.layer_norm"), "feature_projection.projection")
 
@@ -113,11 +113,11 @@ def reference_features(w, c, waveform, frames):
     outputs, heads = [], c["num_attention_heads"]
     for layer in (f"encoder.layers.{n}" for n in range(c["num_hidden_layers"])):
         q, k, v = (linear(x, f"{layer}.attention.{n}_proj") for n in "qkv")
-        heard = []
+        heads_out = []
         for q1, k1, v1 in zip(*(np.split(a, heads, axis=1) for a in (q, k, v)), strict=True):
             weights = np.exp(q1 @ k1.T / math.sqrt(width / heads))
-            heard.append(weights / weights.sum(1, keepdims=True) @ v1)
-        x = x + linear(np.concatenate(heard, 1), f"{layer}.attention.out_proj")
+            heads_out.append(weights / weights.sum(1, keepdims=True) @ v1)
+        x = x + linear(np.concatenate(heads_out, 1), f"{layer}.attention.out_proj")
         x = norm(x, f"{layer}.layer_norm")
         hidden = gelu(linear(x, f"{layer}.feed_forward.intermediate_dense"))
         x = norm(
@@ -130,7 +130,7 @@ def reference_features(w, c, waveform, frames):
 @pytest.mark.parametrize("case", ["audio_8s", "audio_short"])
 def test_matches_the_published_encoder(case, encoder, golden, deviation):
     data = golden(case)
-    assert deviation(encoder.encode(data["waveform"]), data["features"]) < 1e-4
+    assert deviation(encoder.encode(data["waveform"]), data["features"]) < 3e-5
 
 
 @pytest.mark.parametrize(("kernel", "samples", "frames"), [(7, 1000, 40), (8, 731, 3), (7, 90, 2)])
@@ -140,7 +140,7 @@ def test_equals_a_naive_float64_encoder(kernel, samples, frames, tmp_path, devia
     waveform = noise(samples) * 0.2 + 0.1
     actual = load_audio_encoder(open_audio_encoder(tmp_path)).encode(waveform, frames)
     expected = reference_features(weights, config, waveform.double().numpy(), frames)
-    assert deviation(actual, expected) < 1e-4
+    assert deviation(actual, expected) < 1e-5
 
 
 def test_key_names_of_every_kind_load_alike(tmp_path, encoder, checkpoint, lite, rewrite):
@@ -166,7 +166,7 @@ def test_stored_in_16_bit_it_still_computes_in_float32(lite, rewrite, encoder, d
     rewrite(folder / "model.safetensors", lambda w: {k: v.half() for k, v in w.items()})
     features = load_audio_encoder(open_audio_encoder(folder)).encode(noise(8000))
     assert features.dtype == torch.float32
-    assert deviation(features, encoder.encode(noise(8000))) < 0.05
+    assert deviation(features, encoder.encode(noise(8000))) < 0.007  # measured: 0.0033
 
 
 def test_a_batch_is_its_clips_one_by_one(encoder, deviation):
@@ -179,7 +179,7 @@ def test_a_batch_is_its_clips_one_by_one(encoder, deviation):
 
 def test_level_and_offset_do_not_matter(encoder, deviation):
     clip = noise(20_000)
-    assert deviation(encoder.encode(clip * 7 + 3), encoder.encode(clip)) < 1e-3
+    assert deviation(encoder.encode(clip * 7 + 3), encoder.encode(clip)) < 2e-5
 
 
 @pytest.mark.parametrize("samples", [640, 1279, 1280, 15_999, 16_000, 21_072])

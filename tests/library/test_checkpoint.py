@@ -9,9 +9,7 @@ from safetensors.torch import save_file
 
 import flashhead
 from flashhead import CheckpointError, load_bundle
-from flashhead.models.backend import build
-from flashhead.models.config import GeneratorConfig
-from flashhead.models.generator import Generator
+from flashhead.checkpoint.loading import open_checkpoint
 
 GENERATOR = "Model_Lite/diffusion_pytorch_model.safetensors"
 VAE = "VAE_LTX/diffusion_pytorch_model.safetensors"
@@ -44,20 +42,6 @@ def refuse(path, *parts, variant=None, **options):
     assert "\n" not in message
     for part in parts:
         assert str(part) in message
-
-
-def test_the_full_size_has_the_published_tensors():
-    # DESIGN §1.1: 843 tensors of 1,526,864,256 elements, of which 12 are never used.
-    config = GeneratorConfig(
-        dim=1536, ffn_dim=8960, num_heads=12, num_layers=30, freq_dim=256, in_dim=256,
-        out_dim=128, eps=1e-6, patch_size=(1, 1, 1), vae_stride=(8, 32, 32),
-        audio_width=12 * 768, audio_hidden=512, audio_tokens=32,
-    )  # fmt: skip
-    state = build(lambda: Generator(config)).state_dict()
-    text = 4096 * 1536 + 1536 + 1536 * 1536 + 1536
-    audio = 768 * 2 + 768 * 768 + 768 + 768 * 1536 + 1536 + 1536 * 2
-    assert len(state) == 843 - 12
-    assert sum(t.numel() for t in state.values()) == 1_526_864_256 - text - audio
 
 
 def test_sizes_are_read_from_config_and_shapes(bundle):
@@ -123,6 +107,15 @@ def test_weights_stored_in_16_bit_load_in_any_dtype(dtype, lite, rewrite, bundle
     assert {p.dtype for p in halved.audio_encoder.parameters()} == {torch.float32}
 
 
+def test_an_opened_checkpoint_loads_without_being_found_again(lite, same):
+    opened = open_checkpoint(lite)
+    (lite / "Model_Lite" / "config.json").unlink()
+    same(opened.load())
+    assert opened.load("cpu", torch.bfloat16).dtype == torch.bfloat16
+    with pytest.raises(CheckpointError, match="float32, bfloat16 or float16"):
+        opened.load(dtype=torch.float64)
+
+
 def test_loading_changes_nothing_on_disk(lite):
     def listing():
         return sorted((p, p.stat().st_mtime_ns, p.stat().st_size) for p in lite.rglob("*"))
@@ -165,12 +158,6 @@ def test_no_vae(lite):
 def test_no_audio_encoder(lite):
     shutil.rmtree(lite / "wav2vec2-base-960h")
     refuse(lite, lite / "wav2vec2-base-960h", "facebook/wav2vec2-base-960h")
-
-
-@pytest.mark.parametrize("name", [GENERATOR, VAE, ENCODER, "VAE_LTX/config.json"])
-def test_a_missing_file(name, lite):
-    (lite / name).unlink()
-    refuse(lite, lite / name, "does not exist")
 
 
 def test_an_unsupported_dtype(lite):

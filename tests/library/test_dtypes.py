@@ -1,6 +1,6 @@
-"""bfloat16 and float16 stay near float32, and what is not finite says what to try.
+"""bfloat16 and float16 stay near float32, and frames that are not finite say what to try.
 
-The bounds are relative L2 errors, about one and a half times what was measured on the miniature.
+Bounds are at most twice what was measured on the miniature, which is stated beside each.
 """
 
 import pytest
@@ -23,9 +23,11 @@ def relative(actual, expected):
     return ((actual.float() - expected).norm() / expected.norm()).item()
 
 
+# Relative L2 errors, measured: 0.0114, 0.0168, 0.0312 and 0.00135, 0.00218, 0.00362. Mean error of
+# a video's pixels in levels of 255, measured: 1.32 and 0.252.
 BOUNDS = {
-    torch.bfloat16: dict(generator=0.02, encode=0.025, decode=0.05),
-    torch.float16: dict(generator=0.002, encode=0.004, decode=0.006),
+    torch.bfloat16: dict(generator=0.02, encode=0.03, decode=0.05, video=2.6),
+    torch.float16: dict(generator=0.0025, encode=0.004, decode=0.007, video=0.5),
 }
 
 
@@ -67,6 +69,20 @@ def test_a_video_has_its_frames(mode, halved, portrait):
     assert frames.isfinite().all()
 
 
+def test_a_video_stays_near_float32(halved, bundle, portrait, record_property):
+    # At shift 1 the timesteps are 1000 and 500, which bfloat16 holds exactly: what it rounds others
+    # by (DESIGN §1.6) would be most of the difference.
+    waveform = torch.randn(40_000, generator=torch.Generator().manual_seed(0)) * 0.1
+    settings = dict(size=(32, 32), steps=2, shift=1.0)
+    frames, expected = (
+        torch.cat([c.frames for c in flashhead.generate(b, portrait, waveform, 16_000, **settings)])
+        for b in (halved, bundle)
+    )
+    error = (frames - expected).abs().mean().item() * 255
+    record_property("levels", error)
+    assert error < BOUNDS[halved.dtype]["video"]
+
+
 ADVICE = {
     torch.float16: "in float16; try bfloat16 or float32",
     torch.bfloat16: "in bfloat16; try float32",
@@ -76,7 +92,7 @@ ADVICE = {
 
 @pytest.mark.parametrize("dtype", ADVICE, ids=lambda dtype: str(dtype)[6:])
 @pytest.mark.parametrize("part", ["generator", "decoder", "encoder"])
-def test_what_is_not_finite_is_stopped_with_advice(part, dtype, checkpoint, portrait):
+def test_frames_that_are_not_finite_are_an_error_with_advice(part, dtype, checkpoint, portrait):
     bundle = load_bundle(checkpoint, "lite", dtype=dtype)
     live = LiveStream(bundle, portrait, Settings(**QUICK, color_match=0.0))
     live.advance(torch.zeros(15_360))

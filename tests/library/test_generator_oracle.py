@@ -50,27 +50,27 @@ def silu(x):
     return x / (1 + torch.exp(-x))
 
 
-def turn(x, places):
+def turn(x, positions):
     """Rotate one head's tokens (L, head_dim) as complex numbers."""
     pairs = x.shape[1] // 2
     third = pairs // 3
     out = torch.empty(len(x), pairs, dtype=torch.complex128)
-    for token, place in enumerate(places):
+    for token, position in enumerate(positions):
         pair = 0
-        for position, count in zip(place, (pairs - 2 * third, third, third), strict=True):
+        for coordinate, count in zip(position, (pairs - 2 * third, third, third), strict=True):
             for n in range(count):
                 number = complex(x[token, 2 * pair], x[token, 2 * pair + 1])
-                angle = position * 10_000 ** (-n / count)
+                angle = coordinate * 10_000 ** (-n / count)
                 out[token, pair] = number * complex(math.cos(angle), math.sin(angle))
                 pair += 1
     return torch.view_as_real(out).flatten(1)
 
 
-def attend(q, k, v, heads, places=None):
+def attend(q, k, v, heads, positions=None):
     outputs = []
     for q1, k1, v1 in zip(*(x.chunk(heads, dim=1) for x in (q, k, v)), strict=True):
-        if places is not None:
-            q1, k1 = turn(q1, places), turn(k1, places)
+        if positions is not None:
+            q1, k1 = turn(q1, positions), turn(k1, positions)
         outputs.append(torch.softmax(q1 @ k1.T / math.sqrt(q1.shape[1]), dim=1) @ v1)
     return torch.cat(outputs, dim=1)
 
@@ -96,14 +96,14 @@ def velocity(w, c, x, t, audio, y):
     pt, ph, pw = c["patch_size"]
     z = torch.cat([x, y])
     grid = (z.shape[1] // pt, z.shape[2] // ph, z.shape[3] // pw)
-    places = list(product(*(range(n) for n in grid)))
+    positions = list(product(*(range(n) for n in grid)))
     patch_weight = w["patch_embedding.weight"].flatten(1)
     tokens = torch.stack(
         [
             patch_weight
             @ z[:, i * pt : (i + 1) * pt, j * ph : (j + 1) * ph, k * pw : (k + 1) * pw].flatten()
             + w["patch_embedding.bias"]
-            for i, j, k in places
+            for i, j, k in positions
         ]
     )
     half = c["freq_dim"] // 2
@@ -112,7 +112,7 @@ def velocity(w, c, x, t, audio, y):
     sinusoid = torch.tensor(sinusoid, dtype=torch.float64)
     e = linear(w, "time_embedding.2", silu(linear(w, "time_embedding.0", sinusoid)))
     modulation = linear(w, "time_projection.1", silu(e)).view(6, -1)
-    heard = audio_tokens(w, c, audio)
+    context = audio_tokens(w, c, audio)
     for block in (f"blocks.{n}" for n in range(c["num_layers"])):
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation + w[f"{block}.modulation"][0]
 
@@ -125,13 +125,13 @@ def velocity(w, c, x, t, audio, y):
             )
 
         h = normalise(tokens) * (1 + scale1) + shift1
-        out = attend(*qkv("self_attn", h, h), c["num_heads"], places)
+        out = attend(*qkv("self_attn", h, h), c["num_heads"], positions)
         tokens = tokens + linear(w, f"{block}.self_attn.o", out) * gate1
         h = layer_norm(w, f"{block}.norm3", tokens)
         out = torch.cat(
             [
-                attend(*qkv("cross_attn", h[n : n + 1], heard[place[0]]), c["num_heads"])
-                for n, place in enumerate(places)
+                attend(*qkv("cross_attn", h[n : n + 1], context[position[0]]), c["num_heads"])
+                for n, position in enumerate(positions)
             ]
         )
         tokens = tokens + linear(w, f"{block}.cross_attn.o", out)
@@ -141,7 +141,7 @@ def velocity(w, c, x, t, audio, y):
     shift, scale = w["head.modulation"][0] + e
     patches = linear(w, "head.head", normalise(tokens) * (1 + scale) + shift)
     out = torch.empty(c["out_dim"], *z.shape[1:], dtype=torch.float64)
-    for (i, j, k), patch in zip(places, patches, strict=True):
+    for (i, j, k), patch in zip(positions, patches, strict=True):
         out[:, i * pt : (i + 1) * pt, j * ph : (j + 1) * ph, k * pw : (k + 1) * pw] = patch.view(
             pt, ph, pw, -1
         ).movedim(-1, 0)
@@ -167,4 +167,4 @@ def test_equals_a_naive_float64_model(name, seed, tmp_path, write_generator, dev
         expected = velocity(
             weights, config, x[n].double(), timestep[n].item(), audio[n].double(), y[n].double()
         )
-        assert deviation(actual[n], expected) < 1e-4
+        assert deviation(actual[n], expected) < 1e-5

@@ -1,5 +1,5 @@
-"""Checkpoints as they lie on people's disks: other packs' folders, caches, parts in several places,
-and for everything else an error that says what to download."""
+"""Checkpoints as they lie on people's disks (other packs' folders, caches, parts in several
+folders), and for everything else an error that says what to download."""
 
 import json
 import shutil
@@ -20,10 +20,10 @@ ENCODER = "huggingface.co/facebook/wav2vec2-base-960h"
 
 @pytest.fixture
 def parts(checkpoint, tmp_path):
-    """(name in the checkpoint, place) -> a copy of a component, alone."""
+    """(name in the checkpoint, target path) -> a copy of a component, alone."""
 
-    def copy(name, place):
-        target = tmp_path / place
+    def copy(name, target):
+        target = tmp_path / target
         if (checkpoint / name).is_dir():
             return shutil.copytree(checkpoint / name, target)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -32,9 +32,9 @@ def parts(checkpoint, tmp_path):
     return copy
 
 
-def refuse(path, *says, variant=None, **places):
+def refuse(path, *says, variant=None, **paths):
     with pytest.raises(CheckpointError) as raised:
-        open_checkpoint(path, variant, **places)
+        open_checkpoint(path, variant, **paths)
     message = str(raised.value)
     assert "\n" not in message
     for part in says:
@@ -86,25 +86,25 @@ def test_the_cache_of_hugging_face(given, checkpoint, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("given", ["folder", "file"])
-def test_parts_in_several_places(given, parts, bundle):
+def test_parts_in_several_folders(given, parts, bundle):
     generator = parts("Model_Lite", "diffusion/talking head")
     if given == "file":
         generator = generator / WEIGHTS
     vae = parts("ltx_vae_original_layout.safetensors", "vae/ltx.safetensors")
     encoder = parts("wav2vec2-base-960h", "audio/wav2vec2")
-    places = {"vae": vae, "audio_encoder": encoder}
-    refuse(generator, "lite, pro, pretrained", **places)
+    paths = {"vae": vae, "audio_encoder": encoder}
+    refuse(generator, "lite, pro, pretrained", **paths)
     loaded = load_bundle(str(generator), "lite", vae=str(vae), audio_encoder=str(encoder))
     for part in ("generator", "vae", "audio_encoder"):
         expected = getattr(bundle, part).state_dict()
         for key, tensor in getattr(loaded, part).state_dict().items():
             assert torch.equal(tensor, expected[key]), key
-    weights = {**places, "audio_encoder": encoder / "model.safetensors"}
+    weights = {**paths, "audio_encoder": encoder / "model.safetensors"}
     assert open_checkpoint(generator, "lite", **weights).variant == "lite"
 
 
 def test_comfyuis_wan_vae(parts, checkpoint):
-    """16-bit safetensors of the .pth's keys, elsewhere or in the published folder's place."""
+    """16-bit safetensors of the .pth's keys, elsewhere or in the published folder."""
     weights = torch.load(checkpoint / "VAE_Wan" / "Wan2.1_VAE.pth", weights_only=True)
     vae = parts("VAE_LTX", "models/vae") / "wan_2.1_vae.safetensors"
     save_file({key: tensor.bfloat16().contiguous() for key, tensor in weights.items()}, vae)
@@ -159,8 +159,8 @@ def test_a_missing_file(name, repository, lite):
 def test_the_audio_encoder_in_another_format(other, lite):
     folder = lite / "wav2vec2-base-960h"
     (folder / "model.safetensors").rename(folder / other)
-    for places in ({}, {"audio_encoder": folder}):
-        refuse(lite, folder, other, "model.safetensors", ENCODER, **places)
+    for paths in ({}, {"audio_encoder": folder}):
+        refuse(lite, folder, other, "model.safetensors", ENCODER, **paths)
 
 
 def test_an_interrupted_download(lite):
@@ -172,13 +172,13 @@ def test_an_interrupted_download(lite):
 
 
 @pytest.mark.parametrize("name", ["vae", "audio_encoder"])
-def test_a_place_that_is_not_there(name, lite):
+def test_a_path_that_is_not_there(name, lite):
     refuse(lite, lite / "nowhere", **{name: lite / "nowhere"})
     (lite / "empty").mkdir()
     refuse(lite, lite / "empty", **{name: lite / "empty"})
 
 
-def test_the_wrong_part_in_a_place(lite):
+def test_the_wrong_part_at_a_path(lite):
     vae, encoder = lite / "VAE_LTX", lite / "wav2vec2-base-960h"
     refuse(lite, encoder, vae=encoder / "model.safetensors")
     refuse(lite, vae, audio_encoder=vae / WEIGHTS)
@@ -186,14 +186,14 @@ def test_the_wrong_part_in_a_place(lite):
 
 
 def test_another_audio_encoder(lite, tmp_path):
-    """A wav2vec2 of fewer layers loads, but its features are not what the generator hears."""
+    """A wav2vec2 of fewer layers loads, but its features are not those that the generator takes."""
     other = shutil.copytree(lite / "wav2vec2-base-960h", tmp_path / "other")
     config = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 2}))
     refuse(lite, "2 layers of 16", "32 features", "needs 48", ENCODER, audio_encoder=other)
 
 
-def test_places_on_the_command_line(parts, checkpoint, tmp_path, capsys):
+def test_paths_on_the_command_line(parts, checkpoint, tmp_path, capsys):
     generator = parts("Model_Pro", "Model_Pro")
     arguments = ["convert", str(generator), str(tmp_path / "pro.safetensors"), "--quiet"]
     assert main(arguments) == 1

@@ -122,6 +122,6 @@ def test_equals_a_naive_float64_vae(name, shape, tmp_path, deviation):
     save_file(dict(weights), tmp_path / "diffusion_pytorch_model.safetensors")
     (tmp_path / "config.json").write_text(json.dumps({"latent_channels": CHANNELS, **config}))
     vae = open_vae(tmp_path).load(dtype=torch.float32)
-    assert deviation(vae.encode(video), latents) < 1e-4
+    assert deviation(vae.encode(video), latents) < 3e-5
     assert decoded.shape == video.shape
-    assert deviation(vae.decode(latents.float()), decoded) < 1e-4
+    assert deviation(vae.decode(latents.float()), decoded) < 3e-5

@@ -66,6 +66,7 @@ def test_published_sizes():
             counts[name] = (sum(map(math.prod, shapes.values())), len(shapes))
             entries = {key: Entry(torch.float32, shape) for key, shape in shapes.items()}
             sizes[name] = lay_out(entries, {"format": "pt"}, header_align(name)).file_size
+    assert (PUBLISHED_LITE.vae.stride, PUBLISHED_PRO.vae.stride) == ((8, 32, 32), (4, 8, 8))
     wan = "VAE_Wan/Wan2.1_VAE.pth"
     assert counts == {
         "Model_Lite/diffusion_pytorch_model.safetensors": (1_526_864_256, 843),
