@@ -6,7 +6,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from .commands.stage_options import run_main
+from .commands.options import run_main
 
 COMMANDS = {
     "draw": ("draw_clips", "draw clips of talking faces"),

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from flashhead.testing import MINIATURE
-from flashhead.training.stages.initialisation import new_generator
-from flashhead.training.stages.lora import LoRALinear, add_lora, merge_lora, save_lora
+from flashhead.training.networks.initialisation import new_generator
+from flashhead.training.networks.lora import LoRALinear, add_lora, merge_lora, save_lora
 
 # Core's loader in a process of its own: it parses arguments and sets globals on import.
 SCRIPT = """

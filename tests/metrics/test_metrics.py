@@ -12,9 +12,10 @@ from flashhead.training.evaluation.openness import openness
 from flashhead.training.evaluation.pictures import BACKGROUND, COLORS, contact_sheet, curves
 from flashhead.training.evaluation.regions import Regions, grow
 from flashhead.training.evaluation.report import evaluate
-from flashhead.training.evaluation.signals import correlation, lip_sync, moving_mean, psnr
 from flashhead.training.evaluation.summary import drift, frozen_frames, seam_ratio, summarize
-from flashhead.training.evaluation.tracking import centre_of, put_back, track_pose
+from flashhead.training.evaluation.tracking import centre_of, track_pose
+from flashhead.training.faces.head_pose import undo_pose
+from flashhead.training.signals import correlation, lip_sync, psnr
 
 from .synthetic import FRAMES, MIDDLE, SIDE, draw, regions, speech, sway, video
 
@@ -60,7 +61,7 @@ def test_shuffled_speech_has_no_sync():
 
 
 def test_small_signals():
-    assert moving_mean(torch.arange(4.0), 2).tolist() == [0.5, 1.5, 2.5]
+
     assert psnr(torch.tensor([0.01, 0.0])).tolist() == pytest.approx([20, 100])
 
 
@@ -88,11 +89,11 @@ def test_the_head_is_tracked_between_pixels(talking):
 def test_a_head_put_back_is_where_it_was():
     pose = torch.tensor([[-3.0, 2.0, 0.0]])
     moved = torch.roll(PORTRAIT[None], (2, -3), (1, 2))
-    placed = put_back(moved, pose, (32.0, 32.0))[0]
+    placed = undo_pose(moved, pose, (32.0, 32.0))[0]
     torch.testing.assert_close(placed[8:-8, 8:-8], PORTRAIT[8:-8, 8:-8], atol=1e-5, rtol=1e-4)
     quarter = torch.tensor([[0.0, 0.0, math.pi / 2]])
     turned = torch.rot90(PORTRAIT[None], -1, (1, 2))  # clockwise
-    placed = put_back(turned, quarter, (31.5, 31.5))[0]
+    placed = undo_pose(turned, quarter, (31.5, 31.5))[0]
     torch.testing.assert_close(placed, PORTRAIT, atol=1e-4, rtol=1e-4)
 
 

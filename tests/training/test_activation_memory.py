@@ -2,8 +2,8 @@
 
 import torch
 
-from flashhead.training.stages.activation_memory import checkpoint_blocks, offload_blocks
-from flashhead.training.stages.lora import LoRALinear, add_lora
+from flashhead.training.networks.activation_memory import checkpoint_blocks, offload_blocks
+from flashhead.training.networks.lora import LoRALinear, add_lora
 
 from .small import chunk, generator, rng
 

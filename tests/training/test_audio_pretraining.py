@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from flashhead.training.stages.audio_pretraining import (
+from flashhead.training.audio.readout import (
     MouthReadout,
     draw_speech,
     heard_mouth,

@@ -19,19 +19,19 @@ from flashhead.training.commands import (
     train_flow,
     write_bundle,
 )
-from flashhead.training.commands.stage_options import (
+from flashhead.training.commands.options import (
     CONFIGS,
     stage_parser,
     stage_settings,
     stop_signal,
 )
 from flashhead.training.data.clip_cache import ClipCache, write_clips
+from flashhead.training.distillation.stage import StudentSettings
 from flashhead.training.faces.drawn_clips import draw_clip
 from flashhead.training.faces.identities import REPERTOIRE
+from flashhead.training.flow.stage import FlowSettings
 from flashhead.training.speech.speech_set import SpeechSetSettings, make_speech_set
 from flashhead.training.speech.tracks import SpeechTrack
-from flashhead.training.stages.distillation_stage import StudentSettings
-from flashhead.training.stages.flow_stage import FlowSettings
 
 from .conftest import FIXTURES
 from .small import rng

@@ -8,14 +8,7 @@ import torch
 from flashhead.image.color import color_target
 from flashhead.stream.sampling import plan_sampling, sample_latents
 from flashhead.testing import MINIATURE
-from flashhead.training.stages.distillation import (
-    DistillationSettings,
-    StudentStart,
-    fake_losses,
-    start_student,
-    student_losses,
-)
-from flashhead.training.stages.dmd import (
+from flashhead.training.distillation.dmd import (
     ScoreDraws,
     dmd_gradient,
     dmd_loss,
@@ -24,9 +17,16 @@ from flashhead.training.stages.dmd import (
     noise_with_motion,
     regression_loss,
 )
-from flashhead.training.stages.flow_matching import new_frames
-from flashhead.training.stages.initialisation import frozen, new_generator
-from flashhead.training.stages.rollout import MotionPath, roll_out, sample_truncated
+from flashhead.training.distillation.losses import (
+    DistillationSettings,
+    StudentStart,
+    fake_losses,
+    start_student,
+    student_losses,
+)
+from flashhead.training.distillation.rollout import MotionPath, roll_out, sample_truncated
+from flashhead.training.flow.matching import new_frames
+from flashhead.training.networks.initialisation import frozen, new_generator
 
 from .small import CONFIG, Calls, chunk, generator, gradients, rng
 

@@ -7,13 +7,13 @@ import flashhead
 from flashhead.models.ltx_vae import LTXVAE
 from flashhead.models.wan_vae import WanVAE
 from flashhead.testing import MINIATURE, MINIATURE_PRO
-from flashhead.training.stages.export import (
+from flashhead.training.networks.export import (
     export_audio_encoder,
     export_generator,
     export_vae,
     family,
 )
-from flashhead.training.stages.initialisation import fill_weights
+from flashhead.training.networks.initialisation import fill_weights
 
 from .small import audio_encoder, generator, rng
 

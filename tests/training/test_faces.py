@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from flashhead.training.evaluation.signals import correlation
-from flashhead.training.faces.draw import Motion, draw, draw_portrait, put_back
+from flashhead.training.faces.draw import Motion, draw, draw_portrait, undo_drawn_pose
 from flashhead.training.faces.identities import REPERTOIRE, identities, random_identity
+from flashhead.training.signals import correlation
 from flashhead.training.vae.report import mouth_meter
 
 SIZE = 96
@@ -63,11 +63,11 @@ def test_regions_hold_what_moves():
     assert changed.any() and not (changed & (drawing.eyes[0] < 128)).any()
 
 
-def test_put_back_undoes_the_sway():
+def test_undo_drawn_pose_undoes_the_sway():
     pose = torch.tensor([[0.0, 0.0, 0.0], [0.05, -0.04, 0.06], [-0.06, 0.03, -0.05]])
     drawn = draw(REPERTOIRE[3], moving(pose=pose), SIZE)
     pixels = pose * torch.tensor([SIZE / 2, SIZE / 2, 1.0])
-    back = put_back(drawn.video.float(), pixels)
+    back = undo_drawn_pose(drawn.video.float(), pixels)
     face = (drawn.face[0] > 250)[..., None]
     before = ((drawn.video[1:].float() - drawn.video[0].float()).abs() * face).mean()
     after = ((back[1:] - drawn.video[0].float()).abs() * face).mean()

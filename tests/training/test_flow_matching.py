@@ -5,7 +5,7 @@ from torch import Tensor
 
 from flashhead.stream.sampling import SamplingPlan, sample_latents
 from flashhead.stream.schedule import timesteps
-from flashhead.training.stages.flow_matching import (
+from flashhead.training.flow.matching import (
     FlowDraws,
     add_noise,
     draw_motion,

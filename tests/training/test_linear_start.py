@@ -9,8 +9,8 @@ from flashhead.errors import FlashHeadError
 from flashhead.models.config import LTXVAEConfig
 from flashhead.training.data.clip_cache import ClipCache, write_clips
 from flashhead.training.faces.drawn_clips import babbling_clips
-from flashhead.training.stages.loop import LoopSettings, train
-from flashhead.training.stages.optimizers import Muon, branch_weights, orthogonalized
+from flashhead.training.optimisation.loop import LoopSettings, train
+from flashhead.training.optimisation.muon import Muon, branch_weights, orthogonalized
 from flashhead.training.vae.linear_start import linear_start, principal_components
 from flashhead.training.vae.network import new_vae
 from flashhead.training.vae.stage import VAESettings, VAEStage, fit_statistics

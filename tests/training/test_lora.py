@@ -5,8 +5,8 @@ import torch
 from safetensors.torch import load_file
 
 from flashhead.errors import CheckpointError
-from flashhead.training.stages.initialisation import trainable
-from flashhead.training.stages.lora import (
+from flashhead.training.networks.initialisation import trainable
+from flashhead.training.networks.lora import (
     LoRALinear,
     add_lora,
     load_lora,

@@ -11,7 +11,7 @@ from flashhead.errors import FlashHeadError
 from flashhead.training.__main__ import main
 from flashhead.training.commands import draw_clips, train_vae
 from flashhead.training.data.clip_cache import ClipCache
-from flashhead.training.stages.loop import LOG
+from flashhead.training.optimisation.loop import LOG
 from flashhead.training.vae.report import psnr, vae_report
 
 
@@ -80,8 +80,8 @@ def test_psnr_by_hand():
 
 def test_the_shipped_settings_are_read():
     run = train_vae.VAERun
-    from flashhead.training.commands.stage_options import CONFIGS
-    from flashhead.training.stages.settings_files import read_settings
+    from flashhead.training.commands.options import CONFIGS
+    from flashhead.training.commands.settings_files import read_settings
 
     settings = read_settings(run, CONFIGS / "vae.json")
     assert settings.sizes.config().stride == (4, 16, 16)

@@ -11,15 +11,15 @@ from flashhead.models.backend import build
 from flashhead.models.generator import Generator
 from flashhead.testing import PUBLISHED_LITE, PUBLISHED_PRO
 from flashhead.training.data.chunk_batch import ChunkBatch
-from flashhead.training.stages.activation_memory import checkpoint_blocks
-from flashhead.training.stages.distillation import (
+from flashhead.training.distillation.losses import (
     DistillationSettings,
     StudentStart,
     student_losses,
 )
-from flashhead.training.stages.flow_losses import flow_losses
-from flashhead.training.stages.flow_matching import FlowDraws, predict_flow
-from flashhead.training.stages.lora import add_lora
+from flashhead.training.flow.losses import flow_losses
+from flashhead.training.flow.matching import FlowDraws, predict_flow
+from flashhead.training.networks.activation_memory import checkpoint_blocks
+from flashhead.training.networks.lora import add_lora
 
 from .small import rng
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from flashhead.errors import FlashHeadError
-from flashhead.training.stages.settings_files import read_settings
+from flashhead.training.commands.settings_files import read_settings
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,17 @@ from torch import nn
 
 from flashhead.errors import FlashHeadError
 from flashhead.geometry import CHUNK_FRAMES
+from flashhead.training.audio.stage import AudioSettings, AudioStage
 from flashhead.training.data.clip_library import ClipLibrary
 from flashhead.training.data.encoded_clips import EncodedClip
-from flashhead.training.stages.audio_stage import AudioSettings, AudioStage
-from flashhead.training.stages.distillation import DistillationSettings
-from flashhead.training.stages.distillation_stage import DistillationStage, StudentSettings
-from flashhead.training.stages.flow_matching import FlowDraws
-from flashhead.training.stages.flow_stage import FlowSettings, FlowStage
-from flashhead.training.stages.loop import Schedule
-from flashhead.training.stages.lora import add_lora
-from flashhead.training.stages.rollout import MotionPath
-from flashhead.training.stages.updates import Updater, UpdateSettings, mixed_precision
+from flashhead.training.distillation.losses import DistillationSettings
+from flashhead.training.distillation.rollout import MotionPath
+from flashhead.training.distillation.stage import DistillationStage, StudentSettings
+from flashhead.training.flow.matching import FlowDraws
+from flashhead.training.flow.stage import FlowSettings, FlowStage
+from flashhead.training.networks.lora import add_lora
+from flashhead.training.optimisation.loop import Schedule
+from flashhead.training.optimisation.updates import Updater, UpdateSettings, mixed_precision
 
 from .small import CONFIG, audio_encoder, generator, rng
 

@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from flashhead.training.stages.loop import LOG, STATE, LoopSettings, Schedule, train
+from flashhead.training.optimisation.loop import LOG, STATE, LoopSettings, Schedule, train
 
 
 class Counting:

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from ..data.clips import Clip
+from ..faces.head_pose import undo_pose
 from .regions import Regions, grow
-from .tracking import centre_of, put_back, track_pose
+from .tracking import centre_of, track_pose
 
 STILL = 3 / 255
 
@@ -52,7 +53,7 @@ def regions_of_clip(clip: Clip, most: int = 100) -> Regions:
     centre = centre_of(rough)
 
     def reach(name: str) -> Tensor:
-        return put_back(masks[name][..., None], pose, centre)[..., 0].amax(0)
+        return undo_pose(masks[name][..., None], pose, centre)[..., 0].amax(0)
 
     mouth = reach("mouth")
     regions = Regions.of(face, mouth, reach("eyes") if "eyes" in masks else None)

@@ -8,10 +8,11 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from ..faces.head_pose import undo_pose
+from ..signals import psnr
 from .openness import INSIDE, Color, MouthMeter
 from .regions import Regions
-from .signals import psnr
-from .tracking import centre_of, luma, put_back, track_pose
+from .tracking import centre_of, luma, track_pose
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def measure_frames(
     for block in blocks:
         frames = block.detach().to("cpu", torch.float32)
         pose = track_pose(frames, portrait, regions.rigid)
-        placed = put_back(frames, pose, centre_of(regions.rigid))
+        placed = undo_pose(frames, pose, centre_of(regions.rigid))
         first = frames[:1] if before is None else before
         change = (frames - torch.cat([first, frames[:-1]])).abs().mean(3)
         moved, flicker = change.mean((1, 2)), _mean(change, regions.background)

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..faces.head_pose import undo_pose
 from .regions import Regions
-from .tracking import centre_of, put_back, track_pose
+from .tracking import centre_of, track_pose
 
 Color = tuple[float, float, float]
 
@@ -74,5 +75,5 @@ def openness(
     """Mouth openness (T,) in pixels of frames (T, H, W, 3); `pose` None means to track it."""
     if pose is None:
         pose = track_pose(frames, portrait, regions.rigid)
-    placed = put_back(frames, pose, centre_of(regions.rigid))
+    placed = undo_pose(frames, pose, centre_of(regions.rigid))
     return MouthMeter.of(portrait, regions).read(placed)

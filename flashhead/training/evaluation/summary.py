@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ...geometry import FPS
+from ..signals import Sync, lip_sync
 from .frames import FrameMeasures
-from .signals import Sync, lip_sync
 
 STILL = 0.1 / 255
 FROZEN_FRAMES = 5

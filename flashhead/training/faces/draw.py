@@ -11,10 +11,10 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from ..evaluation import tracking
 from . import hair as face_hair
 from . import parts as face_parts
 from . import scene as face_scene
+from .head_pose import undo_pose
 from .identities import Identity
 from .shapes import Canvas, Point, grid, moved, zoomed
 
@@ -127,11 +127,11 @@ def draw_portrait(identity: Identity, size: int) -> Tensor:
     return draw(identity, Motion.neutral(), size).video[0]
 
 
-def put_back(frames: Tensor, pose: Tensor) -> Tensor:
+def undo_drawn_pose(frames: Tensor, pose: Tensor) -> Tensor:
     """Frames (T, H, W, C) float as if the head had kept its place; between pixels linearly.
 
     pose: (T, 3), shift right and down in pixels and roll in radians, as `Clip` has it.
     """
     size = frames.shape[1]
     neck = ((NECK - CENTER_Y) * ZOOM + 1) * size / 2 - 0.5
-    return tracking.put_back(frames, pose, (neck, (size - 1) / 2))
+    return undo_pose(frames, pose, (neck, (size - 1) / 2))

@@ -10,22 +10,13 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ...geometry import FPS
+from ..signals import smooth
 from .draw import Motion
 
 SWAY = (0.028, 0.02, 0.025)
 """Standard size of the head's shift right, down (half sides) and roll (radians)."""
-
-
-def smooth(values: Tensor, frames: float) -> Tensor:
-    """A Gaussian of that standard deviation over the last axis, ends held."""
-    reach = max(1, math.ceil(3 * frames))
-    offsets = torch.arange(-reach, reach + 1, dtype=torch.float32)
-    kernel = torch.exp(-0.5 * (offsets / frames) ** 2)
-    flat = functional.pad(values.reshape(-1, 1, values.shape[-1]), (reach, reach), "replicate")
-    return functional.conv1d(flat, (kernel / kernel.sum()).view(1, 1, -1)).view(values.shape)
 
 
 def wander(frames: int, rng: torch.Generator, seconds: float) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ...geometry import FPS
-from ..faces.motions import smooth
+from ..signals import smooth
 
 Shape = tuple[float, float]
 

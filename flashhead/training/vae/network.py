@@ -11,7 +11,7 @@ from torch import Tensor
 from ...models.backend import build
 from ...models.config import LTXVAEConfig
 from ...models.ltx_vae import LTXVAE
-from ..stages.initialisation import fill_weights
+from ..networks.initialisation import fill_weights
 
 
 @dataclass(frozen=True)

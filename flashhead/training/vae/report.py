@@ -14,9 +14,9 @@ from ..data.clip_cache import ClipCache
 from ..data.clips import Clip
 from ..evaluation.openness import MouthMeter
 from ..evaluation.regions import Regions
-from ..evaluation.signals import correlation
-from ..faces.draw import Motion, draw, put_back
+from ..faces.draw import Motion, draw, undo_drawn_pose
 from ..faces.identities import REPERTOIRE
+from ..signals import correlation
 
 
 @lru_cache
@@ -32,7 +32,7 @@ def mouth_meter(identity: int, size: int) -> MouthMeter:
 
 def measure_openness(frames: Tensor, clip: Clip) -> Tensor:
     """Height of the dark in the mouth (T,) of frames (T, H, W, 3) in [0, 1] with a clip's pose."""
-    return mouth_meter(clip.identity, frames.shape[1]).read(put_back(frames, clip.pose))
+    return mouth_meter(clip.identity, frames.shape[1]).read(undo_drawn_pose(frames, clip.pose))
 
 
 def psnr(error: Tensor, weight: Tensor) -> float:

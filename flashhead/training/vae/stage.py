@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from ...models.backend import build
 from ...models.ltx_vae import LTXVAE
 from ..data.clip_cache import ClipCache
-from ..stages.initialisation import new_readout
-from ..stages.loop import Schedule
-from ..stages.optimizers import Muon, branch_weights
-from ..stages.updates import Losses, mixed_precision
+from ..networks.initialisation import new_readout
+from ..optimisation.loop import Schedule
+from ..optimisation.muon import Muon, branch_weights
+from ..optimisation.updates import Losses, mixed_precision
 from .losses import (
     LatentProbe,
     detail_loss,

@@ -11,8 +11,8 @@ import torch
 from ...stream.audio_context import CACHE_SECONDS
 from ..data.clip_cache import ClipCache
 from ..data.clip_encoding import encode_clips
-from ..stages.networks import GeneratorSizes, open_surroundings
-from .stage_options import run_main
+from ..networks.sizes import GeneratorSizes, open_surroundings
+from .options import run_main
 
 
 def main(argv: Sequence[str] | None = None) -> None:

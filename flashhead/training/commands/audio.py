@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
+from ..audio.stage import AudioSettings, AudioStage
+from ..networks.export import export_audio_encoder
+from ..networks.initialisation import new_audio_encoder
+from ..networks.sizes import AudioSizes
 from ..speech.speech_set import SpeechSetSettings, make_speech_set
-from ..stages.audio_stage import AudioSettings, AudioStage
-from ..stages.export import export_audio_encoder
-from ..stages.initialisation import new_audio_encoder
-from ..stages.networks import AudioSizes
-from .stage_options import run_main, run_stage, stage_parser, stage_settings
+from .options import run_main, run_stage, stage_parser, stage_settings
 
 
 @dataclass(frozen=True)

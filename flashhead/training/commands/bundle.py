@@ -13,7 +13,7 @@ from ...checkpoint.conversion import convert
 from ...dtypes import STORAGE_DTYPES
 from ...image.portrait import load_portraits, prepare_portrait
 from ...models.limits import CheckpointLimits, thumbnail
-from .stage_options import run_main
+from .options import run_main
 
 
 def main(argv: Sequence[str] | None = None) -> None:

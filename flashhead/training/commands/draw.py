@@ -13,7 +13,7 @@ from ..data.clip_cache import write_clips
 from ..data.clips import Clip
 from ..faces.drawn_clips import babbling_clips, speaking_clips
 from ..faces.identities import REPERTOIRE, identities
-from .stage_options import run_main
+from .options import run_main
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -16,8 +16,8 @@ from ...geometry import MOTION_LATENT_FRAMES
 from ...image.color import ColorTarget
 from ...models.generator import Generator
 from ..data.chunk_batch import ChunkBatch
+from ..flow.matching import new_frames
 from .dmd import ScoreDraws, dmd_loss, fake_score_loss, regression_loss, score_gradient
-from .flow_matching import new_frames
 from .rollout import MotionPath, roll_out, sample_truncated
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..data.clip_library import ClipLibrary
-from ..stages.distillation_stage import DistillationStage, StudentSettings
-from ..stages.export import export_generator
-from ..stages.lora import save_lora
-from ..stages.networks import open_surroundings, open_trainable
-from ..stages.rollout import MotionPath
-from .stage_options import (
+from ..distillation.rollout import MotionPath
+from ..distillation.stage import DistillationStage, StudentSettings
+from ..networks.export import export_generator
+from ..networks.lora import save_lora
+from ..networks.sizes import open_surroundings, open_trainable
+from .options import (
     adaptation,
     add_adaptation,
     run_main,

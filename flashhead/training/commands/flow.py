@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 
 from ..data.clip_library import ClipLibrary
-from ..stages.export import export_generator
-from ..stages.flow_stage import FlowSettings, FlowStage
-from ..stages.initialisation import new_generator
-from ..stages.lora import save_lora
-from ..stages.networks import GeneratorSizes, open_surroundings, open_trainable
-from .stage_options import (
+from ..flow.stage import FlowSettings, FlowStage
+from ..networks.export import export_generator
+from ..networks.initialisation import new_generator
+from ..networks.lora import save_lora
+from ..networks.sizes import GeneratorSizes, open_surroundings, open_trainable
+from .options import (
     adaptation,
     add_adaptation,
     run_main,

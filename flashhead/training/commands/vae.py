@@ -10,15 +10,15 @@ import torch
 
 from ...models.ltx_vae import LTXVAE
 from ..data.clip_cache import ClipCache
-from ..stages.export import export_vae
-from ..stages.loop import STATE
+from ..networks.export import export_vae
+from ..optimisation.loop import STATE
 from ..vae.linear_start import linear_start
 from ..vae.losses import region_weight
 from ..vae.network import VAESizes, new_vae
 from ..vae.report import vae_report
 from ..vae.stage import VAESettings, VAEStage, fit_statistics
 from ..vae.video_batch import draw_videos
-from .stage_options import run_main, run_stage, stage_parser, stage_settings
+from .options import run_main, run_stage, stage_parser, stage_settings
 
 STATISTICS_CLIPS = 64
 

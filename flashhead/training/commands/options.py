@@ -16,10 +16,10 @@ import torch
 
 from ...errors import FlashHeadError
 from ...models.generator import Generator
-from ..stages.activation_memory import checkpoint_blocks, offload_blocks
-from ..stages.loop import LoopSettings, Stage, train
-from ..stages.lora import add_lora
-from ..stages.settings_files import read_settings
+from ..networks.activation_memory import checkpoint_blocks, offload_blocks
+from ..networks.lora import add_lora
+from ..optimisation.loop import LoopSettings, Stage, train
+from .settings_files import read_settings
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 Settings = TypeVar("Settings")

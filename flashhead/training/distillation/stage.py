@@ -11,16 +11,16 @@ import torch
 from ...image.color import ColorTarget
 from ...models.generator import Generator
 from ..data.clip_library import ClipLibrary
-from .distillation import (
+from ..networks.initialisation import frozen, trainable
+from ..optimisation.updates import Updater, UpdateSettings, device_of, mixed_precision
+from .losses import (
     DistillationSettings,
     StudentStart,
     fake_losses,
     start_student,
     student_losses,
 )
-from .initialisation import frozen, trainable
 from .rollout import MotionPath
-from .updates import Updater, UpdateSettings, device_of, mixed_precision
 
 
 @dataclass(frozen=True)

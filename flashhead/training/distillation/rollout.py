@@ -20,7 +20,7 @@ from ...models.vae import VAE
 from ...stream.sampling import plan_sampling, sample_latents
 from ...stream.schedule import TRAIN_TIMESTEPS, timesteps
 from ..data.chunk_batch import ChunkBatch
-from .flow_matching import run_generator
+from ..flow.matching import run_generator
 
 MOTION_PATHS = ("pixels", "latents")
 

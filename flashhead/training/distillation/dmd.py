@@ -15,8 +15,8 @@ from torch import Tensor
 
 from ...models.generator import Generator
 from ..data.chunk_batch import ChunkBatch
-from .flow_losses import weighted_mean
-from .flow_matching import add_noise, expand, predict_clean, run_generator, shift_sigma
+from ..flow.losses import weighted_mean
+from ..flow.matching import add_noise, expand, predict_clean, run_generator, shift_sigma
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ import torch
 from ...models.generator import Generator
 from ..data.chunk_batch import ChunkBatch
 from ..data.clip_library import ClipLibrary
-from .flow_losses import flow_losses
-from .flow_matching import FlowDraws, predict_flow
-from .initialisation import new_readout
+from ..networks.initialisation import new_readout
+from ..optimisation.updates import Losses, Updater, UpdateSettings, device_of
+from .losses import flow_losses
+from .matching import FlowDraws, predict_flow
 from .mouth_head import MouthHead, mouth_losses
-from .updates import Losses, Updater, UpdateSettings, device_of
 
 
 @dataclass(frozen=True)

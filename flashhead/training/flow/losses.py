@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .flow_matching import FlowPrediction
+from .matching import FlowPrediction
 
 
 def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:

@@ -1,11 +1,13 @@
-"""Comparing two signals in time: correlation and lag."""
+"""Signals in time: correlation, lag, smoothing, and errors in decibels."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 def correlation(a: Tensor, b: Tensor) -> float:
@@ -44,9 +46,13 @@ def lip_sync(truth: Tensor, measured: Tensor, reach: int = 8) -> Sync:
     return Sync(at(0), best, at(best))
 
 
-def moving_mean(values: Tensor, width: int) -> Tensor:
-    """Means of (N,) values over `width` neighbours, (N - width + 1,)."""
-    return values.unfold(0, width, 1).mean(1)
+def smooth(values: Tensor, frames: float) -> Tensor:
+    """A Gaussian of that standard deviation over the last axis, ends held."""
+    reach = max(1, math.ceil(3 * frames))
+    offsets = torch.arange(-reach, reach + 1, dtype=torch.float32)
+    kernel = torch.exp(-0.5 * (offsets / frames) ** 2)
+    flat = functional.pad(values.reshape(-1, 1, values.shape[-1]), (reach, reach), "replicate")
+    return functional.conv1d(flat, (kernel / kernel.sum()).view(1, 1, -1)).view(values.shape)
 
 
 def psnr(squared_error: Tensor) -> Tensor:

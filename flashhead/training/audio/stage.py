@@ -12,10 +12,10 @@ from torch import Tensor
 from ...geometry import CHUNK_FRAMES
 from ...models.wav2vec2 import AudioEncoder
 from ..data.encoded_clips import heard_samples
-from ..evaluation.signals import correlation
-from .audio_pretraining import MouthReadout, draw_speech, read_mouth, readout_losses
-from .initialisation import new_readout
-from .updates import Losses, Updater, UpdateSettings, device_of
+from ..networks.initialisation import new_readout
+from ..optimisation.updates import Losses, Updater, UpdateSettings, device_of
+from ..signals import correlation
+from .readout import MouthReadout, draw_speech, read_mouth, readout_losses
 
 
 @dataclass(frozen=True)
