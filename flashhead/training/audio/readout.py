@@ -1,7 +1,7 @@
-"""Supervised pre-training of the audio encoder on speech whose mouth is known.
+"""The read-out, batches and losses of the audio encoder's supervised pre-training.
 
-The encoder hears what the audio cache holds at inference: 8 s that end anywhere in a clip, with
-silence before its start. What it learns there is kept, and the read-out is thrown away.
+The encoder gets what the audio cache holds at inference: 8 s that end anywhere in a clip, with
+silence before its start. The read-out predicts the mouth from its features, and is not kept.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from ...geometry import CHUNK_FRAMES, FPS, SAMPLES_PER_FRAME
 from ...models.wav2vec2 import AudioEncoder
 from ...stream.audio_context import CACHE_SECONDS
-from ..data.encoded_clips import heard_samples
+from ..data.encoded_clips import cached_samples
 
 
 class MouthReadout(nn.Module):
     """Features (B, frames, layers, channels) -> openness and width (B, frames, 2).
 
-    A linear map of each layer, and their mean: every layer must carry the mouth by itself, since
-    the generator gets them all.
+    The mean of one linear map for each layer, so that every layer learns to encode the mouth: the
+    generator gets them all.
     """
 
     def __init__(self, layers: int, channels: int):
@@ -37,7 +37,8 @@ class MouthReadout(nn.Module):
 
 @dataclass(frozen=True)
 class SpeechBatch:
-    """waveform (B, N) at 16 kHz, as the cache holds it; mouth (B, frames, 2) in [0, 1]."""
+    """waveform: (B, N) at 16 kHz, the contents of audio caches. mouth: (B, frames, 2), openness and
+    width in [0, 1] of the frames that they span."""
 
     waveform: Tensor
     mouth: Tensor
@@ -47,14 +48,17 @@ class SpeechBatch:
         return SpeechBatch(self.waveform.to(device), self.mouth.to(device))
 
 
-def heard_mouth(mouth: Tensor, end: int, cache_seconds: float = CACHE_SECONDS) -> Tensor:
-    """The mouth beside `heard_samples`: (F, 2) -> (cache frames, 2), closed (0, as the first
-    frame's width) before the clip, and held after its end."""
+def cached_mouth(mouth: Tensor, end: int, cache_seconds: float = CACHE_SECONDS) -> Tensor:
+    """The mouth at the frames that `cached_samples` spans: (F, 2) -> (cache frames, 2).
+
+    Before the clip it is closed and as wide as in the first frame; after its end it stays as it is
+    in the last.
+    """
     length = round(cache_seconds * FPS)
     frames = torch.arange(end - length, end)
-    heard = mouth[frames.clamp(0, len(mouth) - 1)].clone()
-    heard[frames < 0, 0] = 0
-    return heard
+    known = mouth[frames.clamp(0, len(mouth) - 1)].clone()
+    known[frames < 0, 0] = 0
+    return known
 
 
 def draw_speech(
@@ -64,7 +68,7 @@ def draw_speech(
     noise: float = 0.02,
     cache_seconds: float = CACHE_SECONDS,
 ) -> SpeechBatch:
-    """A training batch: each clip's cache at a random moment, some of them noisy.
+    """A training batch: the cache at a random moment of each clip, with noise of random strength.
 
     Args:
         clips: (speech (N,) at 16 kHz, mouth (F, 2)) each.
@@ -73,15 +77,15 @@ def draw_speech(
     waveforms, mouths = [], []
     for speech, mouth in clips:
         end = 1 + int(torch.randint(len(mouth), (), generator=rng))
-        heard = heard_samples(speech, end, cache_seconds)
-        level = noise * float(torch.rand((), generator=rng)) * heard.std()
-        waveforms.append(heard + level * torch.randn(heard.shape, generator=rng))
-        mouths.append(heard_mouth(mouth, end, cache_seconds))
+        samples = cached_samples(speech, end, cache_seconds)
+        level = noise * float(torch.rand((), generator=rng)) * samples.std()
+        waveforms.append(samples + level * torch.randn(samples.shape, generator=rng))
+        mouths.append(cached_mouth(mouth, end, cache_seconds))
     return SpeechBatch(torch.stack(waveforms), torch.stack(mouths))
 
 
 def read_mouth(encoder: AudioEncoder, readout: MouthReadout, waveform: Tensor) -> Tensor:
-    """Openness and width (B, frames, 2) heard in (B, N) at 16 kHz, with gradients."""
+    """Openness and width (B, frames, 2) predicted from (B, N) at 16 kHz, with gradients."""
     return readout(encoder.encode(waveform, waveform.shape[1] // SAMPLES_PER_FRAME))
 
 
@@ -90,8 +94,9 @@ def readout_losses(
 ) -> dict[str, Tensor]:
     """Squared errors of (B, frames, 2), by name, and their weighted sum as "loss".
 
-    "tail" is the error over a chunk's frames at the end, which are those that the generator gets
-    and that have the least future; "temporal" is that of the frame-to-frame differences.
+    "mouth" is over all frames. "tail" is over the last 33, a chunk's: the only ones that the
+    generator gets, and those with the least audio after them. "temporal" is the error of the
+    differences between neighbouring frames.
     """
     error = predicted - mouth
     parts = {

@@ -1,9 +1,8 @@
-"""Audio pre-training as a stage that the training loop drives."""
+"""Pre-training of the audio encoder, as a stage that the training loop drives."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -11,32 +10,32 @@ from torch import Tensor
 
 from ...geometry import CHUNK_FRAMES
 from ...models.wav2vec2 import AudioEncoder
-from ..data.encoded_clips import heard_samples
+from ..data.encoded_clips import cached_samples
 from ..networks.initialisation import new_readout
 from ..optimisation.updates import Losses, Updater, UpdateSettings, device_of
+from ..settings import Settings
 from ..signals import correlation
 from .readout import MouthReadout, draw_speech, read_mouth, readout_losses
 
 
-@dataclass(frozen=True)
-class AudioSettings:
-    """batch: clips. noise: see `draw_speech`. The weights: see `readout_losses`."""
+class AudioSettings(Settings):
+    """batch: clips an update. noise: see `draw_speech`. The weights: see `readout_losses`."""
 
     batch: int = 8
     noise: float = 0.02
     tail_weight: float = 1.0
     temporal_weight: float = 1.0
-    update: UpdateSettings = field(default_factory=lambda: UpdateSettings(learning_rate=1e-3))
-
-    def planned(self, updates: int) -> AudioSettings:
-        """With a learning rate that ends with the run's last update."""
-        return replace(self, update=replace(self.update, updates=updates))
+    update: UpdateSettings = UpdateSettings(learning_rate=1e-3)
 
 
 class AudioStage:
-    """Trains an audio encoder to say how the mouth is.
+    """Trains an audio encoder to predict openness and width of the mouth.
 
-    clips: (speech (N,) at 16 kHz, mouth (F, 2)) each.
+    Args:
+        encoder: trained in place.
+        clips: (speech (N,) at 16 kHz, mouth (F, 2)) each.
+        settings: of batches, losses and updates.
+        updates: of the whole run; see `Updater`.
     """
 
     def __init__(
@@ -44,6 +43,7 @@ class AudioStage:
         encoder: AudioEncoder,
         clips: Sequence[tuple[Tensor, Tensor]],
         settings: AudioSettings,
+        updates: int = 0,
     ):
         self.encoder, self.clips, self.settings = encoder, clips, settings
         config = encoder.config
@@ -51,7 +51,7 @@ class AudioStage:
             lambda: MouthReadout(config.num_hidden_layers, config.hidden_size),
             torch.Generator().manual_seed(0),
         ).to(device_of(encoder))
-        self.updater = Updater(settings.update, encoder, self.readout)
+        self.updater = Updater(settings.update, encoder, self.readout, updates=updates)
 
     def step(self, rng: torch.Generator) -> dict[str, float]:
         """One update; losses by name."""
@@ -71,19 +71,19 @@ class AudioStage:
 
     @torch.no_grad()
     def measure(self, clips: Sequence[tuple[Tensor, Tensor]]) -> dict[str, float]:
-        """Correlation of what is read with the truth on other clips, heard as a stream hears them:
-        chunk by chunk, each from the end of the cache."""
-        read, truth = [], []
+        """Correlation of openness and width with the truth on other clips, predicted as in a
+        stream: chunk by chunk, each from the end of the audio cache."""
+        predicted, truth = [], []
         for speech, mouth in clips:
             ends = list(range(CHUNK_FRAMES, len(mouth) + 1, CHUNK_FRAMES))
-            heard = torch.stack([heard_samples(speech, end) for end in ends])
-            found = read_mouth(self.encoder, self.readout, heard.to(device_of(self.encoder)))
-            read.append(found[:, -CHUNK_FRAMES:].flatten(0, 1).cpu())
+            caches = torch.stack([cached_samples(speech, end) for end in ends])
+            found = read_mouth(self.encoder, self.readout, caches.to(device_of(self.encoder)))
+            predicted.append(found[:, -CHUNK_FRAMES:].flatten(0, 1).cpu())
             truth.append(mouth[: ends[-1]])
-        read, truth = torch.cat(read), torch.cat(truth)
+        columns = zip(torch.cat(truth).T, torch.cat(predicted).T, strict=True)
         return {
-            name: correlation(truth[:, n], read[:, n])
-            for n, name in enumerate(("openness", "width"))
+            name: correlation(true, found)
+            for name, (true, found) in zip(("openness", "width"), columns, strict=True)
         }
 
     def state_dict(self) -> dict[str, Any]:

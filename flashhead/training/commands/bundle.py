@@ -1,11 +1,11 @@
-"""The trained networks as one file: `python -m flashhead.training.write_bundle --help`.
+"""`python -m flashhead.training bundle`: the trained networks as one file.
 
-The file says what it is limited to: the size of its clips, and the faces that it was trained on.
+The file records what the networks are limited to: the size of their clips, and the faces that they
+were trained on.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,21 +13,19 @@ from ...checkpoint.conversion import convert
 from ...dtypes import STORAGE_DTYPES
 from ...image.portrait import load_portraits, prepare_portrait
 from ...models.limits import CheckpointLimits, thumbnail
-from .options import run_main
+from .options import command_parser, parse
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m flashhead.training.write_bundle",
-        description="Put a trained checkpoint into one file that knows its limits.",
-    )
+    """Run the command."""
+    parser = command_parser("bundle", "Put a trained checkpoint into one file with its limits.")
     parser.add_argument("--checkpoint", type=Path, required=True, help="folder of the networks")
     parser.add_argument("--portraits", type=Path, required=True, help="of the faces trained on")
     parser.add_argument("--output", type=Path, required=True, help="the .safetensors file")
     parser.add_argument("--size", type=int, default=96, help="side of the clips in pixels")
     parser.add_argument("--seam-fade", type=int, default=6, help="frames; see Settings")
     parser.add_argument("--dtype", choices=STORAGE_DTYPES, default="fp16")
-    arguments = parser.parse_args(argv)
+    arguments = parse(parser, argv)
     size = (arguments.size, arguments.size)
     faces = tuple(
         thumbnail(prepare_portrait(picture, size))
@@ -41,7 +39,3 @@ def main(argv: Sequence[str] | None = None) -> None:
         limits=CheckpointLimits(size, faces, arguments.seam_fade),
     )
     print(f"{arguments.output}: {written / 1e6:.2f} MB, {len(faces)} faces")
-
-
-if __name__ == "__main__":
-    raise SystemExit(run_main(main))

@@ -1,65 +1,62 @@
-"""Stage 2: `python -m flashhead.training.train_distillation --work W --generator G ...`."""
+"""`python -m flashhead.training distillation`: stage 2."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
+from typing import Literal
 
+from ...errors import FlashHeadError
 from ..data.clip_library import ClipLibrary
-from ..distillation.rollout import MotionPath
+from ..distillation.rollout import NextMotion, latent_motion, pixel_motion
 from ..distillation.stage import DistillationStage, StudentSettings
 from ..networks.export import export_generator
+from ..networks.loading import load_frozen_networks, load_trainable_generator
 from ..networks.lora import save_lora
-from ..networks.sizes import open_surroundings, open_trainable
-from .options import (
-    adaptation,
-    add_adaptation,
-    run_main,
-    run_stage,
-    stage_parser,
-    stage_settings,
-)
+from ..settings import Settings
+from .options import adaptation, generator_parser, parse, run_stage, stage_settings
 
 
-@dataclass(frozen=True)
-class DistillationRun:
-    """configs/stage2.json. motion, color_match: see `MotionPath`."""
+class DistillationRun(Settings):
+    """configs/stage2.json.
+
+    motion: how a rollout's chunks are joined, by `pixel_motion` as inference does or by
+    `latent_motion`. color_match: strength of colour matching in the former, in [0, 1].
+    """
 
     seed: int
     updates: int
-    motion: str = "pixels"
+    motion: Literal["pixels", "latents"] = "pixels"
     color_match: float = 1.0
-    stage: StudentSettings = field(default_factory=StudentSettings)
+    stage: StudentSettings = StudentSettings()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = stage_parser("distillation", "Stage 2: oracle-guided bidirectional distillation.")
-    parser.add_argument("--encoded", type=Path, required=True, help="folder of encoded clips")
-    parser.add_argument("--checkpoint", type=Path, required=True, help="has VAE, audio encoder")
-    parser.add_argument("--generator", type=Path, required=True, help="stage 1's, to start from")
-    parser.add_argument("--output", type=Path, required=True, help="root (or LoRA file) to write")
-    parser.add_argument("--variant", choices=("lite", "pro"), help="if the checkpoint has both")
-    add_adaptation(parser)
-    arguments = parser.parse_args(argv)
-    run = stage_settings(DistillationRun, arguments, "stage2.json")
-    around = open_surroundings(arguments.checkpoint, arguments.device, variant=arguments.variant)
-    generator = open_trainable(arguments.generator, arguments.device)
-    path = MotionPath(generator.config.geometry, around.vae, run.color_match, run.motion)
-    stage = DistillationStage(
-        generator,
-        ClipLibrary.load(arguments.encoded),
-        path,
-        run.stage.planned(run.updates),
-        adaptation(arguments, run.seed),
+    """Run the command."""
+    parser = generator_parser(
+        "distillation",
+        "Stage 2: oracle-guided bidirectional distillation.",
+        "stage 1's, to start from (required)",
     )
+    arguments = parse(parser, argv)
+    if arguments.generator is None:
+        raise FlashHeadError("--generator is missing; expected the generator of stage 1.")
+    run = stage_settings(DistillationRun, arguments, "stage2.json")
+    adapt = adaptation(arguments, run.seed)
+    networks = load_frozen_networks(
+        arguments.checkpoint, arguments.device, variant=arguments.variant
+    )
+    generator = load_trainable_generator(arguments.generator, arguments.device)
+    next_motion: NextMotion = latent_motion
+    if run.motion == "pixels":
+        next_motion = partial(
+            pixel_motion, networks.vae, generator.config.geometry, color_match=run.color_match
+        )
+    library = ClipLibrary.load(arguments.encoded)
+    stage = DistillationStage(generator, library, next_motion, run.stage, run.updates, adapt)
     run_stage(stage, arguments, updates=run.updates, seed=run.seed)
     stage.student_updater.use_averaged()
     if arguments.lora:
         save_lora(stage.student, arguments.output)
     else:
-        export_generator(stage.student, arguments.output, around.variant)
-
-
-if __name__ == "__main__":
-    raise SystemExit(run_main(main))
+        export_generator(stage.student, arguments.output, networks.variant)

@@ -1,26 +1,23 @@
-"""Make a data set of drawn faces: `python -m flashhead.training.draw_clips speech --output C`."""
+"""`python -m flashhead.training draw`: a data set of drawn faces."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
-import torch
+from tqdm import tqdm
 
 from ...errors import FlashHeadError
 from ..data.clip_cache import write_clips
-from ..data.clips import Clip
 from ..faces.drawn_clips import babbling_clips, speaking_clips
 from ..faces.identities import REPERTOIRE, identities
-from .options import run_main
+from .options import command_parser, parse
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m flashhead.training.draw_clips",
-        description="Draw clips of talking faces whose mouths are known.",
-    )
+    """Run the command."""
+    parser = command_parser("draw", "Draw clips of talking faces whose mouths are known.")
     parser.add_argument(
         "kind",
         choices=("babble", "speech"),
@@ -33,10 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--identities", type=int, default=8, help="how many faces (default 8)")
     parser.add_argument("--held-out", action="store_true", help="voices and sentences of the test")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--threads", type=int, help="of the processor")
-    arguments = parser.parse_args(argv)
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
+    arguments = parse(parser, argv)
     if not 1 <= arguments.identities <= len(REPERTOIRE):
         raise FlashHeadError(
             f"--identities {arguments.identities}: the repertoire has 1 to {len(REPERTOIRE)}."
@@ -44,18 +38,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     people = identities(arguments.identities)
     size, frames, seed = arguments.size, arguments.frames, arguments.seed
     if arguments.kind == "babble":
-        clips = babbling_clips(size, frames, seed, people)
+        endless = babbling_clips(size, frames, seed, people)
     else:
-        clips = speaking_clips(size, frames, seed, people, held_out=arguments.held_out)
-    write_clips(arguments.output, _counted(clips, arguments.clips), arguments.clips)
-    print()
-
-
-def _counted(clips: Iterator[Clip], count: int) -> Iterator[Clip]:
-    for number, clip in zip(range(1, count + 1), clips, strict=False):
-        yield clip
-        print(f"\r{number} of {count}", end="", flush=True)
-
-
-if __name__ == "__main__":
-    raise SystemExit(run_main(main))
+        endless = speaking_clips(size, frames, seed, people, held_out=arguments.held_out)
+    clips = tqdm(islice(endless, arguments.clips), "draw", arguments.clips, unit="clip")
+    write_clips(arguments.output, clips, arguments.clips)

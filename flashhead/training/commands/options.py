@@ -1,16 +1,14 @@
-"""What the commands of all stages share: arguments, settings, running and resuming."""
+"""What several commands share: arguments, settings, running and resuming a stage."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 
@@ -19,17 +17,31 @@ from ...models.generator import Generator
 from ..networks.activation_memory import checkpoint_blocks, offload_blocks
 from ..networks.lora import add_lora
 from ..optimisation.loop import LoopSettings, Stage, train
-from .settings_files import read_settings
+from ..settings import SettingsT, read_settings
 
 CONFIGS = Path(__file__).parent.parent / "configs"
-Settings = TypeVar("Settings")
+
+
+def command_parser(name: str, description: str) -> argparse.ArgumentParser:
+    """A command's parser, with the arguments that all of them have."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m flashhead.training {name}", description=description
+    )
+    parser.add_argument("--threads", type=int, help="of the processor")
+    return parser
+
+
+def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parsed arguments; the number of threads is set."""
+    parsed = parser.parse_args(arguments)
+    if parsed.threads:
+        torch.set_num_threads(parsed.threads)
+    return parsed
 
 
 def stage_parser(name: str, description: str) -> argparse.ArgumentParser:
-    """Arguments that every stage has; `name` is that of its settings file."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m flashhead.training.train_{name}", description=description
-    )
+    """The parser of a command that trains."""
+    parser = command_parser(name, description)
     parser.add_argument("--work", type=Path, required=True, help="state and log; resumed from")
     parser.add_argument("--config", type=Path, help="settings; default: the pocket model's")
     parser.add_argument(
@@ -43,14 +55,31 @@ def stage_parser(name: str, description: str) -> argparse.ArgumentParser:
     parser.add_argument("--minutes", type=float, help="stop after so long, to be resumed")
     parser.add_argument("--report", type=int, default=50, help="updates between lines of the log")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, help="of the processor")
     return parser
 
 
-def stage_settings(cls: type[Settings], arguments: argparse.Namespace, file: str) -> Settings:
-    """The settings that the arguments ask for; `file` is the default one's name."""
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
+def generator_parser(name: str, description: str, start: str) -> argparse.ArgumentParser:
+    """The parser of a command that trains a generator; `start` says what --generator is."""
+    parser = stage_parser(name, description)
+    parser.add_argument("--encoded", type=Path, required=True, help="folder of encoded clips")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="has VAE, audio encoder")
+    parser.add_argument("--generator", type=Path, help=start)
+    parser.add_argument("--output", type=Path, required=True, help="root (or LoRA file) to write")
+    parser.add_argument("--variant", choices=("lite", "pro"), help="if the checkpoint has both")
+    parser.add_argument("--lora", type=int, metavar="RANK", help="train low-rank matrices only")
+    parser.add_argument("--recompute", action="store_true", help="activations; saves memory")
+    parser.add_argument(
+        "--offload", action="store_true", help="keep frozen weights off the device; with --lora"
+    )
+    return parser
+
+
+def stage_settings(cls: type[SettingsT], arguments: argparse.Namespace, file: str) -> SettingsT:
+    """The settings that the arguments ask for; `file` is the default one's name.
+
+    Raises:
+        FlashHeadError: a --set without '=', or what `read_settings` raises.
+    """
     changes = {}
     for text in arguments.set:
         name, equals, value = text.partition("=")
@@ -65,10 +94,10 @@ def stage_settings(cls: type[Settings], arguments: argparse.Namespace, file: str
 @contextmanager
 def stop_signal(minutes: float | None) -> Iterator[Callable[[], bool]]:
     """Whether a run should stop: after some minutes, an interrupt or a SIGTERM."""
-    asked = []
+    asked: list[bool] = []
     end = time.monotonic() + 60 * minutes if minutes else float("inf")
     before = {
-        number: signal.signal(number, lambda *_: asked.append(1))
+        number: signal.signal(number, lambda *_: asked.append(True))
         for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
@@ -86,7 +115,7 @@ def run_stage(
     seed: int,
     measure: Callable[[], dict[str, float]] | None = None,
 ) -> None:
-    """Drive a stage in the arguments' folder; each line of the log goes to stdout too."""
+    """Train a stage in the arguments' work folder; each line of the log goes to stdout too."""
     settings = LoopSettings(
         steps=updates,
         report_every=arguments.report,
@@ -105,17 +134,8 @@ def run_stage(
         )
 
 
-def add_adaptation(parser: argparse.ArgumentParser) -> None:
-    """Arguments for training that would not fit otherwise."""
-    parser.add_argument("--lora", type=int, metavar="RANK", help="train low-rank matrices only")
-    parser.add_argument("--recompute", action="store_true", help="activations; saves memory")
-    parser.add_argument(
-        "--offload", action="store_true", help="keep frozen weights off the device; with --lora"
-    )
-
-
 def adaptation(arguments: argparse.Namespace, seed: int) -> Callable[[Generator], Generator]:
-    """What `add_adaptation`'s arguments make of a generator, in place.
+    """The change that --lora, --recompute and --offload make to a generator, in place.
 
     Raises:
         FlashHeadError: --offload without --lora, when no weight is frozen.
@@ -131,13 +151,3 @@ def adaptation(arguments: argparse.Namespace, seed: int) -> Callable[[Generator]
         return checkpoint_blocks(generator) if arguments.recompute else generator
 
     return adapt
-
-
-def run_main(main: Callable[[Sequence[str] | None], None]) -> int:
-    """Run a command; bad input is one line on stderr and exit status 1."""
-    try:
-        main(None)
-    except FlashHeadError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0

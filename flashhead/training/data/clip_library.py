@@ -1,4 +1,4 @@
-"""Encoded clips at hand, and random batches of their chunks."""
+"""Encoded clips in memory, and random batches of their chunks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from .encoded_clips import EncodedClip, gather_chunks, gather_colors
 
 
 class ClipLibrary:
-    """Clips that `encode_clip` made, held in memory in the precision that they were stored in."""
+    """Encoded clips, held in memory in the precision that they were stored in.
+
+    Raises:
+        FlashHeadError: no clips.
+    """
 
     def __init__(self, clips: Sequence[EncodedClip]):
         if not clips:
@@ -35,18 +39,26 @@ class ClipLibrary:
         return [fitting[pick] for pick in picks]
 
     def draw_chunks(self, count: int, rng: torch.Generator) -> ChunkBatch:
-        """Any chunks of any clips."""
+        """A batch of `count` random chunks of random clips."""
         clips = self._pick(count, rng)
         return gather_chunks(
             clips, [int(torch.randint(clip.chunks, (), generator=rng)) for clip in clips]
         )
 
+    @property
+    def knows_mouth(self) -> bool:
+        """Whether openness and width of the mouth are known in every clip."""
+        return not any(bool(clip.mouth.isnan().any()) for clip in self.clips)
+
     def draw_runs(
         self, count: int, most: int, rng: torch.Generator
     ) -> tuple[list[ChunkBatch], ColorTarget]:
-        """k consecutive chunks of `count` clips, from anywhere, and the portraits' colours.
+        """k consecutive chunks of each of `count` random clips, and the portraits' colours.
 
-        k is uniform from 1 to `most`, or to what the longest clip has.
+        k is uniform from 1 to `most`, or to the number that the longest clip has.
+
+        Returns:
+            k batches of `count` chunks each, in order, and the colours of the clips.
         """
         longest = min(most, max(clip.chunks for clip in self.clips))
         length = 1 + int(torch.randint(longest, (), generator=rng))

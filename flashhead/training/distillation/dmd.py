@@ -1,9 +1,9 @@
 """Distribution matching distillation: losses of student and fake score (DESIGN §1.8).
 
-The student's latents are noised again, and two score networks say what clean latents they see in
-them: the frozen real score, which knows the data, and the fake score, which is trained on the
-student's outputs. Their difference is the gradient that moves the student's distribution to the
-data's (arXiv 2311.18828, equations 7 and 8).
+Noise is added to the student's latents, and two score networks predict the clean latents from
+them: the frozen real score, trained on the data, and the fake score, trained on the student's
+outputs. The difference of the two is the gradient that moves the student's distribution to that of
+the data (arXiv 2311.18828, equations 7 and 8).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..flow.matching import add_noise, expand, predict_clean, run_generator, shi
 
 @dataclass(frozen=True)
 class ScoreDraws:
-    """What a score step draws, on the CPU: noise (B, C, T, h, w) and sigma (B,)."""
+    """The random draws of a score's update, on the CPU: noise (B, C, T, h, w) and sigma (B,)."""
 
     noise: Tensor
     sigma: Tensor
@@ -35,7 +35,8 @@ class ScoreDraws:
         shift: float = 5.0,
         sigma_range: tuple[float, float] = (0.02, 0.98),
     ) -> ScoreDraws:
-        """Sigma is uniform before the shift, then clamped: at its ends a score says nothing."""
+        """Sigma is uniform before the shift, then clamped to `sigma_range`: without noise, and with
+        noise alone, both scores predict the same."""
         noise = torch.randn(shape, generator=rng)
         sigma = shift_sigma(torch.rand(shape[0], generator=rng), shift)
         return cls(noise, sigma.clamp(*sigma_range))
@@ -51,18 +52,19 @@ def guided_velocity(
     generator: Generator, x: Tensor, sigma: Tensor, chunk: ChunkBatch, guidance: float
 ) -> Tensor:
     """v_silent + guidance * (v_audio - v_silent), silent being zero context (DESIGN §1.5)."""
-    heard = run_generator(generator, x, sigma, chunk.context, chunk.reference)
+    with_audio = run_generator(generator, x, sigma, chunk.context, chunk.reference)
     if guidance == 1:
-        return heard
+        return with_audio
     silence = torch.zeros_like(chunk.context)
     silent = run_generator(generator, x, sigma, silence, chunk.reference)
-    return torch.lerp(silent, heard, guidance)
+    return torch.lerp(silent, with_audio, guidance)
 
 
 def dmd_gradient(student: Tensor, real: Tensor, fake: Tensor, new: Tensor) -> Tensor:
-    """(fake - real) over the mean of |student - real|, each sample by its own; 0 on motion frames.
+    """(fake - real) divided by each sample's mean of |student - real|; 0 on motion frames.
 
-    All are clean latents (B, C, T, h, w); `new` is (B, 1, T, 1, 1) or one for all samples.
+    All are clean latents (B, C, T, h, w); `new` is 1 on the frames to make and 0 on motion frames,
+    (B, 1, T, 1, 1) or (1, 1, T, 1, 1).
     """
     distance = (student - real).abs() * new
     count = new.expand_as(distance).sum(dim=(1, 2, 3, 4))
@@ -84,8 +86,8 @@ def score_gradient(
 ) -> Tensor:
     """The DMD gradient at a student's latents (B, C, T, h, w).
 
-    motion: what the student started from, which the fake score sees. oracle: the motion frames
-    that the real score sees: the ground truth's, or `motion` again without the oracle.
+    motion: the student's motion frames, which the fake score gets. oracle: the motion frames that
+    the real score gets: the ground truth's, or `motion` again without the oracle.
     """
     noisy = noise_with_motion(student, oracle, draws)
     velocity = guided_velocity(real, noisy, draws.sigma, chunk, guidance)
@@ -115,7 +117,7 @@ def fake_score_loss(
     draws: ScoreDraws,
     new: Tensor,
 ) -> Tensor:
-    """Flow matching of the fake score on the student's latents, which get no gradient."""
+    """Flow matching loss of the fake score on the student's latents, which get no gradient."""
     student = student.detach()
     noisy = noise_with_motion(student, motion, draws)
     velocity = run_generator(fake, noisy, draws.sigma, chunk.context, chunk.reference)

@@ -1,4 +1,4 @@
-"""Stage 2, oracle-guided bidirectional distillation: one update of the student or the fake score.
+"""Stage 2, oracle-guided bidirectional distillation: the losses of student and fake score.
 
 Student, real score and fake score all begin as the generator of stage 1. For every update of the
 student the fake score gets five (DESIGN §1.8).
@@ -17,18 +17,19 @@ from ...image.color import ColorTarget
 from ...models.generator import Generator
 from ..data.chunk_batch import ChunkBatch
 from ..flow.matching import new_frames
+from ..settings import Settings
 from .dmd import ScoreDraws, dmd_loss, fake_score_loss, regression_loss, score_gradient
-from .rollout import MotionPath, roll_out, sample_truncated
+from .rollout import NextMotion, roll_out, sample_truncated
 
 
-@dataclass(frozen=True)
-class DistillationSettings:
-    """What stage 2 does; the defaults are the paper's where it says.
+class DistillationSettings(Settings):
+    """Stage 2's rollouts and losses; the defaults are the paper's where it gives one.
 
-    chunks: the most that are rolled out; how many is drawn uniformly from 1. cold_start: how often
-    a rollout begins at the single first frame instead of ground-truth motion frames; 0 is the
-    ablation. oracle: ground-truth motion frames for the real score; False, the ablation, gives it
-    the student's. guidance: of the real score. regression: weight of the latent regression.
+    chunks: the longest rollout; its length is uniform from 1. steps, shift: of the student's
+    sampler. cold_start: share of the rollouts that begin with a single first frame instead of
+    ground-truth motion frames; 0 is the ablation. oracle: ground-truth motion frames for the real
+    score; False, the ablation, gives it the student's. guidance: audio guidance of the real score.
+    regression: weight of the latent regression. sigma_range: noise levels of the scores.
     """
 
     chunks: int = 5
@@ -43,10 +44,10 @@ class DistillationSettings:
 
 @dataclass(frozen=True)
 class StudentStart:
-    """Where the student's last chunk begins.
+    """What the student's last chunk begins with.
 
-    chunk: its ground truth. motion: the student's own latents (B, C, m, h, w). oracle: the ground
-    truth's of the same frames.
+    chunk: its ground truth. motion: its motion latents (B, C, m, h, w), made by the student.
+    oracle: the ground truth's latents of the same frames.
     """
 
     chunk: ChunkBatch
@@ -62,8 +63,8 @@ class StudentStart:
 def start_student(
     student: Generator,
     chunks: Sequence[ChunkBatch],
-    path: MotionPath,
-    colors: ColorTarget | None,
+    next_motion: NextMotion,
+    colors: ColorTarget,
     settings: DistillationSettings,
     rng: torch.Generator,
 ) -> StudentStart:
@@ -71,7 +72,14 @@ def start_student(
     cold = float(torch.rand((), generator=rng)) < settings.cold_start
     first = chunks[0].latents[:, :, : 1 if cold else MOTION_LATENT_FRAMES]
     motion = roll_out(
-        student, chunks[:-1], first, path, colors, rng, steps=settings.steps, shift=settings.shift
+        student,
+        chunks[:-1],
+        first,
+        next_motion,
+        colors,
+        rng,
+        steps=settings.steps,
+        shift=settings.shift,
     )
     last = chunks[-1]
     return StudentStart(last, motion, last.latents[:, :, : motion.shape[2]])
@@ -80,7 +88,7 @@ def start_student(
 def sample_student(
     student: Generator, start: StudentStart, settings: DistillationSettings, rng: torch.Generator
 ) -> Tensor:
-    """The last chunk's latents, with the gradient of one random step."""
+    """The last chunk's latents (B, C, T, h, w), with gradients through one random step."""
     exit_step = int(torch.randint(settings.steps, (), generator=rng))
     latents = start.chunk.latents
     noise = torch.randn(exit_step + 1, *latents.shape, generator=rng).to(latents)
@@ -109,7 +117,7 @@ def student_losses(
     settings: DistillationSettings,
     rng: torch.Generator,
 ) -> dict[str, Tensor]:
-    """The student's loss as "loss", and its parts."""
+    """The student's losses "dmd" and "regression", and their weighted sum as "loss"."""
     latents = sample_student(student, start, settings, rng)
     gradient = score_gradient(
         latents.detach(),
@@ -138,7 +146,8 @@ def fake_losses(
     settings: DistillationSettings,
     rng: torch.Generator,
 ) -> dict[str, Tensor]:
-    """The fake score's loss, on a chunk that the student samples for it without gradients."""
+    """The fake score's loss as "loss" and "fake", on a chunk that the student samples without
+    gradients."""
     with torch.no_grad():
         latents = sample_student(student, start, settings, rng)
     loss = fake_score_loss(

@@ -1,14 +1,13 @@
-"""The student's own chunks: a rollout as in inference, and a last chunk with truncated gradients.
+"""Rollouts of the student: chunks as in inference, and a last one with truncated gradients.
 
-Stage 2 (DESIGN §1.8) trains on what the student does to itself: chunks 1 to k - 1 are sampled as in
+In stage 2 (DESIGN §1.8) the student learns on its own outputs. Chunks 1 to k - 1 are sampled as in
 inference, without gradients, each from the motion frames of the one before. In chunk k sampling
 stops at a random step, and the gradient goes through that step alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -22,41 +21,35 @@ from ...stream.schedule import TRAIN_TIMESTEPS, timesteps
 from ..data.chunk_batch import ChunkBatch
 from ..flow.matching import run_generator
 
-MOTION_PATHS = ("pixels", "latents")
+NextMotion = Callable[[Tensor, ColorTarget], Tensor]
+"""A chunk's latents (B, C, T, h, w) and the portraits' colours -> the motion latents (B, C, m, h,
+w) that the next chunk begins with."""
 
 
-@dataclass(frozen=True)
-class MotionPath:
-    """How a chunk's end becomes the next one's motion latents.
+def latent_motion(latents: Tensor, colors: ColorTarget) -> Tensor:
+    """The last latent frames as they are; a `NextMotion` for small machines.
 
-    "pixels" decodes, matches colours and encodes the last frames again, as inference does: what
-    the student must learn to bear is that loop's error. "latents" hands the last latent frames on;
-    it saves the VAE's time, but the first of them then codes a group of frames where inference has
-    one, so it is an approximation for small machines. It needs no `vae` and no `colors`.
+    It saves the VAE's time, but is an approximation: the first of these frames codes a group of
+    frames, and the first of a stream's motion latents a single one.
     """
+    return latents[:, :, -MOTION_LATENT_FRAMES:]
 
-    geometry: ChunkGeometry
-    vae: VAE | None = None
-    color_match: float = 1.0
-    kind: str = "pixels"
 
-    def __post_init__(self) -> None:
-        if self.kind not in MOTION_PATHS:
-            raise ValueError(f"Unknown motion path '{self.kind}'; expected one of {MOTION_PATHS}.")
-        if self.kind == "pixels" and self.vae is None:
-            raise ValueError("The motion path 'pixels' needs a VAE.")
+@torch.no_grad()
+def pixel_motion(
+    vae: VAE,
+    geometry: ChunkGeometry,
+    latents: Tensor,
+    colors: ColorTarget,
+    color_match: float = 1.0,
+) -> Tensor:
+    """Decode, match colours, and encode the last frames again, as inference does (DESIGN §1.5).
 
-    @torch.no_grad()
-    def follow(self, latents: Tensor, colors: ColorTarget | None) -> Tensor:
-        """Motion latents (B, C, m, h, w) after a chunk's latents (B, C, T, h, w)."""
-        if self.kind == "latents":
-            return latents[:, :, -MOTION_LATENT_FRAMES:]
-        video = self.vae.decode(latents)
-        if self.color_match:
-            device = video.device
-            colors = ColorTarget(colors.mean.to(device), colors.std.to(device))
-            video = match_color(video, colors, self.color_match)
-        return self.vae.encode(video[:, :, -self.geometry.motion_frames :])
+    With its first two arguments given, it is a `NextMotion`. The errors that this loop makes are
+    what the student has to learn to correct. `color_match` is the strength, in [0, 1].
+    """
+    video = match_color(vae.decode(latents), colors.to(latents.device), color_match)
+    return vae.encode(video[:, :, -geometry.motion_frames :])
 
 
 @torch.no_grad()
@@ -64,16 +57,23 @@ def roll_out(
     generator: Generator,
     history: Sequence[ChunkBatch],
     motion: Tensor,
-    path: MotionPath,
-    colors: ColorTarget | None,
+    next_motion: NextMotion,
+    colors: ColorTarget,
     rng: torch.Generator,
     *,
     steps: int = 4,
     shift: float = 5.0,
 ) -> Tensor:
-    """Motion latents after the chunks of `history`, sampled one from another; no gradients.
+    """Sample the chunks of `history` one after another, and return the motion latents after them.
 
-    Of `history` only reference and context are used; none of it returns `motion` unchanged.
+    Args:
+        generator: the student.
+        history: chunks (reference and context are used); without any, `motion` is returned.
+        motion: latents (B, C, m, h, w) that the first chunk begins with.
+        next_motion: how the chunks are joined.
+        colors: of the portraits.
+        rng: of the noise.
+        steps, shift: of the sampler.
     """
     if not history:
         return motion
@@ -84,7 +84,7 @@ def roll_out(
         latents = sample_latents(
             generator, plan, generator.embed_audio(chunk.context), reference, motion, noise
         )
-        motion = path.follow(latents, colors)
+        motion = next_motion(latents, colors)
     return motion
 
 
@@ -110,13 +110,12 @@ def sample_truncated(
         (B, C, T, h, w) float32, motion frames written over.
     """
     sigmas = (timesteps(steps, shift) / TRAIN_TIMESTEPS).tolist()
-    x, clean = noise[0], None
-    wanted = torch.is_grad_enabled()
-    for step in range(exit_step + 1):
-        if clean is not None:
-            x = torch.lerp(clean, noise[step], sigmas[step])
-        with torch.set_grad_enabled(wanted and step == exit_step):
+    x = noise[0]
+    with torch.no_grad():
+        for step in range(exit_step):
             clean = _predict(generator, chunk, _overwrite(x, motion), sigmas[step])
+            x = torch.lerp(clean, noise[step + 1], sigmas[step + 1])
+    clean = _predict(generator, chunk, _overwrite(x, motion), sigmas[exit_step])
     return _overwrite(clean, motion)
 
 

@@ -1,18 +1,17 @@
-"""Stage 2 as a stage that the training loop drives."""
+"""Stage 2, as a stage that the training loop drives."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
-from ...image.color import ColorTarget
 from ...models.generator import Generator
 from ..data.clip_library import ClipLibrary
 from ..networks.initialisation import frozen, trainable
 from ..optimisation.updates import Updater, UpdateSettings, device_of, mixed_precision
+from ..settings import Settings
 from .losses import (
     DistillationSettings,
     StudentStart,
@@ -20,56 +19,56 @@ from .losses import (
     start_student,
     student_losses,
 )
-from .rollout import MotionPath
+from .rollout import NextMotion
 
 
-@dataclass(frozen=True)
-class StudentSettings:
+class StudentSettings(Settings):
     """Stage 2; learning rates and the 1:5 ratio are the paper's (DESIGN §1.8).
 
-    fake_updates: of the fake score for each of the student. reuse: whether those updates share one
-    rollout of the chunks before the last; a saving that the paper does not make.
+    batch: clips an update. fake_updates: updates of the fake score for each of the student. reuse:
+    whether all these share one rollout of the chunks before the last, which saves time and which
+    the paper does not do. student, fake: how these networks learn.
     """
 
     batch: int = 4
     fake_updates: int = 5
     reuse: bool = False
-    distillation: DistillationSettings = field(default_factory=DistillationSettings)
-    student: UpdateSettings = field(
-        default_factory=lambda: UpdateSettings(learning_rate=2e-6, betas=(0.0, 0.999))
-    )
-    fake: UpdateSettings = field(
-        default_factory=lambda: UpdateSettings(learning_rate=4e-7, betas=(0.0, 0.999), average=0.0)
-    )
-
-    def planned(self, updates: int) -> StudentSettings:
-        """With learning rates that end with the run's last update."""
-        fake = replace(self.fake, updates=updates * self.fake_updates)
-        return replace(self, student=replace(self.student, updates=updates), fake=fake)
+    distillation: DistillationSettings = DistillationSettings()
+    student: UpdateSettings = UpdateSettings(learning_rate=2e-6, betas=(0.0, 0.999))
+    fake: UpdateSettings = UpdateSettings(learning_rate=4e-7, betas=(0.0, 0.999), average=0.0)
 
 
 class DistillationStage:
-    """Stage 2: student, frozen real score and fake score, all begun as stage 1's generator.
+    """Student, frozen real score and fake score, which all begin as stage 1's generator.
 
-    `adapt` changes student and fake score before they train, such as `add_lora` or
-    `checkpoint_blocks`.
+    Args:
+        generator: of stage 1; it is copied.
+        library: the encoded clips.
+        next_motion: how the chunks of a rollout are joined.
+        settings: of rollouts, losses and updates.
+        updates: of the student in the whole run; see `Updater`.
+        adapt: applied to student and fake score before they train, such as `add_lora` or
+            `checkpoint_blocks`.
     """
 
     def __init__(
         self,
         generator: Generator,
         library: ClipLibrary,
-        path: MotionPath,
+        next_motion: NextMotion,
         settings: StudentSettings,
+        updates: int = 0,
         adapt: Callable[[Generator], Generator] = lambda network: network,
     ):
         device = device_of(generator)
-        self.library, self.path, self.settings = library, path, settings
+        self.library, self.next_motion, self.settings = library, next_motion, settings
         self.student = adapt(trainable(generator, device))
         self.real = frozen(generator, device)
         self.fake = adapt(trainable(generator, device))
-        self.student_updater = Updater(settings.student, self.student)
-        self.fake_updater = Updater(settings.fake, self.fake)
+        self.student_updater = Updater(settings.student, self.student, updates=updates)
+        self.fake_updater = Updater(
+            settings.fake, self.fake, updates=updates * settings.fake_updates
+        )
 
     def start(self, rng: torch.Generator) -> StudentStart:
         """Roll the student out over random chunks, up to its last one."""
@@ -78,10 +77,14 @@ class DistillationStage:
         )
         device = device_of(self.student)
         chunks = [chunk.to(device) for chunk in chunks]
-        colors = ColorTarget(colors.mean.to(device), colors.std.to(device))
         with mixed_precision(device, self.settings.student.precision):
             return start_student(
-                self.student, chunks, self.path, colors, self.settings.distillation, rng
+                self.student,
+                chunks,
+                self.next_motion,
+                colors.to(device),
+                self.settings.distillation,
+                rng,
             )
 
     def step(self, rng: torch.Generator) -> dict[str, float]:

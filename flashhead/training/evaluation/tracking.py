@@ -31,7 +31,7 @@ def centre_of(rigid: Tensor) -> tuple[float, float]:
 def track_pose(
     frames: Tensor, portrait: Tensor, rigid: Tensor, reach: int = 8, refinements: int = 6
 ) -> Tensor:
-    """How the head has moved from its place in the portrait.
+    """The pose of the head in each frame, relative to the portrait.
 
     The pose is the one at which the portrait's rigid part differs least from the frame, in
     squares: the best shift of whole pixels, then refined with the roll by Gauss-Newton steps.
@@ -40,7 +40,8 @@ def track_pose(
         frames: (T, H, W, 3) in [0, 1].
         portrait: (H, W, 3) in [0, 1].
         rigid: (H, W) weights.
-        reach: the farthest shift looked at, in pixels.
+        reach: the farthest shift that is tried, in pixels.
+        refinements: Gauss-Newton steps.
 
     Returns:
         (T, 3): right and down in pixels, roll in radians, about `centre_of(rigid)`.

@@ -1,4 +1,4 @@
-"""How a drawn face moves besides what it says: blinks, gaze, brows, sway; and babble.
+"""The motion of a drawn face: blinks, gaze, brows and sway, and a mouth that babbles.
 
 All curves are at 25 fps and follow from a random generator on the CPU.
 """
@@ -6,17 +6,46 @@ All curves are at 25 fps and follow from a random generator on the CPU.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 
 from ...geometry import FPS
 from ..signals import smooth
-from .draw import Motion
 
 SWAY = (0.028, 0.02, 0.025)
 """Standard size of the head's shift right, down (half sides) and roll (radians)."""
+
+
+@dataclass(frozen=True)
+class Motion:
+    """What moves in a face, (T,) each.
+
+    openness, width: of the mouth in [0, 1], 0.5 the width at rest. blink: 1 is shut. gaze: (T, 2)
+    right and down in [-1, 1]. brows: raised in [-1, 1]. smile: in [0, 1]. pose: (T, 3), the head's
+    shift right and down in units of half a picture's side, and its roll in radians, clockwise.
+    """
+
+    openness: Tensor
+    width: Tensor
+    blink: Tensor
+    gaze: Tensor
+    brows: Tensor
+    smile: Tensor
+    pose: Tensor
+
+    @classmethod
+    def neutral(cls, frames: int = 1) -> Motion:
+        """At rest: mouth closed, eyes open and looking ahead, head upright."""
+        zero = torch.zeros(frames)
+        return cls(
+            zero, zero + 0.5, zero, torch.zeros(frames, 2), zero, zero, torch.zeros(frames, 3)
+        )
+
+    def part(self, start: int, stop: int) -> Motion:
+        """Frames `start` to `stop`."""
+        return Motion(*(getattr(self, field.name)[start:stop] for field in fields(self)))
 
 
 def wander(frames: int, rng: torch.Generator, seconds: float) -> Tensor:

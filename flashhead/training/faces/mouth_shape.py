@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from .identities import Identity
-
-if TYPE_CHECKING:
-    from .draw import Motion
+from .motions import Motion
 
 MOUTH_Y = 0.415
 NARROW, WIDE = 0.145, 0.285

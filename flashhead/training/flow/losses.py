@@ -20,7 +20,7 @@ def diffusion_loss(prediction: FlowPrediction) -> Tensor:
 
 
 def face_loss(prediction: FlowPrediction, face: Tensor) -> Tensor:
-    """The same over the face region: `face` (B, 1, T, h, w) in [0, 1] weighs the latents."""
+    """Mean squared error of the velocity, weighted by `face` (B, 1, T, h, w) in [0, 1]."""
     return weighted_mean(prediction.error.square(), prediction.new * face)
 
 
@@ -42,7 +42,7 @@ def flow_losses(
     face_weight: float = 1.0,
     temporal_weight: float = 0.5,
 ) -> dict[str, Tensor]:
-    """All of them by name, and their weighted sum as "loss"."""
+    """The three losses by name, and their weighted sum as "loss"."""
     parts = {
         "diffusion": diffusion_loss(prediction),
         "face": face_loss(prediction, face),

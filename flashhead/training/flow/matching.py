@@ -19,7 +19,7 @@ from ..data.chunk_batch import ChunkBatch
 
 
 def expand(values: Tensor, like: Tensor) -> Tensor:
-    """(B,) values on the axes of latents (B, C, T, h, w)."""
+    """(B,) values as (B, 1, 1, 1, 1), in the dtype and on the device of latents (B, C, T, h, w)."""
     return values.to(like).view(-1, *(1,) * (like.ndim - 1))
 
 
@@ -34,7 +34,7 @@ def predict_clean(x: Tensor, velocity: Tensor, sigma: Tensor) -> Tensor:
 
 
 def shift_sigma(sigma: Tensor, shift: float) -> Tensor:
-    """The sampler's shift, shift * s / (1 + (shift - 1) * s): more of the draws near noise."""
+    """The sampler's shift, shift * s / (1 + (shift - 1) * s), towards more noise."""
     return shift * sigma / (1 + (shift - 1) * sigma)
 
 
@@ -69,14 +69,14 @@ def write_motion(x: Tensor, motion: Tensor, new: Tensor) -> Tensor:
 class FlowDraws:
     """Everything random in one step, drawn on the CPU.
 
-    noise (B, C, T, h, w); sigma (B,) in (0, 1]; motion (B,) latent frames given; heard (B,)
-    boolean, whether the sample gets its audio or silence (zero context, which guidance needs).
+    noise: (B, C, T, h, w). sigma: (B,) in (0, 1]. motion: (B,), how many latent frames are given.
+    with_audio: (B,) boolean; the others get silence (zero context), which guidance needs.
     """
 
     noise: Tensor
     sigma: Tensor
     motion: Tensor
-    heard: Tensor
+    with_audio: Tensor
 
     @classmethod
     def draw(
@@ -94,7 +94,7 @@ class FlowDraws:
             noise=torch.randn(shape, generator=rng),
             sigma=draw_sigma(batch, shift, rng),
             motion=draw_motion(batch, cold_start, rng),
-            heard=torch.rand(batch, generator=rng) >= audio_dropout,
+            with_audio=torch.rand(batch, generator=rng) >= audio_dropout,
         )
 
 
@@ -135,6 +135,6 @@ def predict_flow(generator: Generator, batch: ChunkBatch, draws: FlowDraws) -> F
     noise = draws.noise.to(clean)
     new = new_frames(draws.motion, clean)
     x = write_motion(add_noise(clean, noise, draws.sigma), clean, new)
-    context = batch.context * expand(draws.heard, batch.context)
+    context = batch.context * expand(draws.with_audio, batch.context)
     velocity = run_generator(generator, x, draws.sigma, context, batch.reference)
     return FlowPrediction(velocity, noise - clean, x, draws.sigma, new)

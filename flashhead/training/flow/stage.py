@@ -1,28 +1,30 @@
-"""Stage 1 as a stage that the training loop drives."""
+"""Stage 1, as a stage that the training loop drives."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
+from ...errors import FlashHeadError
 from ...models.generator import Generator
 from ..data.chunk_batch import ChunkBatch
 from ..data.clip_library import ClipLibrary
 from ..networks.initialisation import new_readout
 from ..optimisation.updates import Losses, Updater, UpdateSettings, device_of
+from ..settings import Settings
 from .losses import flow_losses
 from .matching import FlowDraws, predict_flow
 from .mouth_head import MouthHead, mouth_losses
 
 
-@dataclass(frozen=True)
-class FlowSettings:
-    """Stage 1; the defaults are the paper's where it says (DESIGN §1.8; its batch is 256).
+class FlowSettings(Settings):
+    """Stage 1; the defaults are the paper's where it gives one (DESIGN §1.8; its batch is 256).
 
-    cold_start: how often a chunk gets its single first frame; 0 is the ablation. mouth_weight: of
-    the auxiliary mouth head, 0 for none.
+    shift: of the noise levels, see `shift_sigma`. cold_start: share of the chunks that begin with a
+    single first frame instead of motion frames; 0 is the ablation. audio_dropout: share of the
+    chunks that get silence. face_weight, temporal_weight: of these losses. mouth_weight: of the
+    auxiliary mouth head, 0 for none; the clips must know their mouths for it.
     """
 
     batch: int = 8
@@ -32,35 +34,52 @@ class FlowSettings:
     face_weight: float = 1.0
     temporal_weight: float = 0.5
     mouth_weight: float = 0.0
-    update: UpdateSettings = field(default_factory=UpdateSettings)
-
-    def planned(self, updates: int) -> FlowSettings:
-        """With a learning rate that ends with the run's last update."""
-        return replace(self, update=replace(self.update, updates=updates))
+    update: UpdateSettings = UpdateSettings()
 
 
 class FlowStage:
-    """Stage 1: flow matching of a generator on encoded clips."""
+    """Flow matching of a generator on encoded clips.
 
-    def __init__(self, generator: Generator, library: ClipLibrary, settings: FlowSettings):
+    Args:
+        generator: trained in place.
+        library: the encoded clips.
+        settings: of batches, losses and updates.
+        updates: of the whole run; see `Updater`.
+
+    Raises:
+        FlashHeadError: a mouth head for clips that do not know their mouths.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        library: ClipLibrary,
+        settings: FlowSettings,
+        updates: int = 0,
+    ):
         self.generator, self.library, self.settings = generator, library, settings
         self.head: MouthHead | None = None
         modules: list[torch.nn.Module] = [generator]
         if settings.mouth_weight:
+            if not library.knows_mouth:
+                raise FlashHeadError(
+                    "The clips do not know their mouths, which the mouth head is trained on; set "
+                    "stage.mouth_weight to 0."
+                )
             self.head = self._new_head().to(device_of(generator))
             modules.append(self.head)
-        self.updater = Updater(settings.update, *modules)
+        self.updater = Updater(settings.update, *modules, updates=updates)
 
     def _new_head(self) -> MouthHead:
         config = self.generator.config
-        size = tuple(self.library.clips[0].reference.shape[-2:])
+        height, width = self.library.clips[0].reference.shape[-2:]
         return new_readout(
-            lambda: MouthHead(config.out_dim, config.vae_stride[0], size),
+            lambda: MouthHead(config.out_dim, config.vae_stride[0], (height, width)),
             torch.Generator().manual_seed(0),
         )
 
     def losses(self, batch: ChunkBatch, draws: FlowDraws) -> Losses:
-        """Of given draws, with gradients."""
+        """Losses of a batch with given random draws, with gradients."""
         settings = self.settings
         prediction = predict_flow(self.generator, batch, draws)
         parts = flow_losses(

@@ -1,4 +1,4 @@
-"""Trained networks as a checkpoint in the published folder layout, which `load_bundle` reads."""
+"""Trained networks as a checkpoint folder with the names that `load_bundle` reads."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
 from ...checkpoint.configs import to_config
 from ...checkpoint.layout import (
@@ -18,16 +17,18 @@ from ...checkpoint.layout import (
     VAE_FOLDERS,
     WEIGHTS,
 )
+from ...files import replacing
 from ...models.generator import Generator
 from ...models.ltx_vae import LTXVAE
 from ...models.wan_vae import WanVAE
 from ...models.wav2vec2 import AudioEncoder
+from ..files import save_tensors
 
 WAN_WEIGHTS = "wan_2.1_vae.safetensors"
 
 
-def family(vae: LTXVAE | WanVAE) -> str:
-    """The variant that has this VAE: "lite" for LTX's family, "pro" for Wan's."""
+def variant_of(vae: LTXVAE | WanVAE) -> str:
+    """The variant that uses this VAE: "lite" for LTX's family, "pro" for Wan's."""
     return "lite" if isinstance(vae, LTXVAE) else "pro"
 
 
@@ -39,7 +40,7 @@ def export_generator(generator: Generator, root: str | Path, variant: str) -> Pa
 
 def export_vae(vae: LTXVAE | WanVAE, root: str | Path) -> Path:
     """Write a VAE under a checkpoint's root; returns its folder."""
-    folder = Path(root) / VAE_FOLDERS[family(vae)]
+    folder = Path(root) / VAE_FOLDERS[variant_of(vae)]
     if isinstance(vae, WanVAE):  # its sizes are read off its weights
         return _write(folder, WAN_WEIGHTS, vae, None)
     return _write(folder, WEIGHTS, vae, to_config(vae.config))
@@ -54,17 +55,14 @@ def export_audio_encoder(encoder: AudioEncoder, root: str | Path) -> Path:
 def _write(
     folder: Path, name: str, network: nn.Module, config: dict | None, prefix: str = ""
 ) -> Path:
-    """Weights and config.json, each in one go, so that a reader never sees half a file."""
+    """Weights in float32 and config.json, each of which is either whole or not there."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensors: dict[str, Tensor] = {
+    tensors = {
         prefix + key: tensor.detach().to("cpu", torch.float32).contiguous()
         for key, tensor in network.state_dict().items()
     }
-    partial = folder / f"{name}.partial"
-    save_file(tensors, partial, metadata={"format": "pt"})
     if config is not None:
-        text = json.dumps(config, indent=2) + "\n"
-        (folder / f"{CONFIG}.partial").write_text(text, encoding="utf-8")
-        (folder / f"{CONFIG}.partial").replace(folder / CONFIG)
-    partial.replace(folder / name)
+        with replacing(folder / CONFIG) as file:
+            file.write((json.dumps(config, indent=2) + "\n").encode())
+    save_tensors(folder / name, tensors, {"format": "pt"})
     return folder

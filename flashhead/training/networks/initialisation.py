@@ -1,7 +1,8 @@
-"""Networks to train: with fresh weights, or as copies of loaded ones.
+"""Networks to train: with new random weights, or as copies of loaded ones.
 
-Loaded networks are for inference: their weights want no gradient and may be a file's own mapped
-bytes. All randomness comes from the generator given; the global one is left alone.
+The weights of a loaded network want no gradient and may be the file itself, mapped into memory, so
+a copy is trained instead. All randomness comes from the `torch.Generator` given; the global one is
+left alone.
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ from torch import nn
 from ...models.backend import build
 from ...models.config import AudioEncoderConfig, GeneratorConfig
 from ...models.generator import Generator
+from ...models.ltx_vae import LTXVAE
+from ...models.wan_vae import WanVAE
 from ...models.wav2vec2 import AudioEncoder
 
-Network = TypeVar("Network", bound=nn.Module)
+Network = TypeVar("Network", Generator, AudioEncoder, LTXVAE, WanVAE)
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
 def trainable(
@@ -40,7 +44,7 @@ def frozen(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Network:
-    """The same, for inference: no weight wants a gradient."""
+    """A copy as `trainable` makes it, but for inference: no weight wants a gradient."""
     return trainable(network, device, dtype).eval().requires_grad_(False)
 
 
@@ -49,12 +53,13 @@ def new_generator(config: GeneratorConfig, rng: torch.Generator) -> Generator:
     first velocity is 0 whatever the input."""
     generator = build(lambda: Generator(config)).to_empty(device="cpu")
     fill_weights(generator, rng)
-    for block in generator.blocks:
-        block.modulation.data.normal_(std=config.dim**-0.5, generator=rng)
-    generator.head.modulation.data.normal_(std=config.dim**-0.5, generator=rng)
-    for layer in (generator.time_embedding[0], generator.time_embedding[2]):
-        layer.weight.data.normal_(std=0.02, generator=rng)
-    generator.head.head.weight.data.zero_()
+    parameters = dict(generator.named_parameters())
+    for name, parameter in parameters.items():
+        if name.endswith(".modulation"):
+            parameter.data.normal_(std=config.dim**-0.5, generator=rng)
+    for layer in (0, 2):
+        parameters[f"time_embedding.{layer}.weight"].data.normal_(std=0.02, generator=rng)
+    parameters["head.head.weight"].data.zero_()
     return generator.train().requires_grad_(True)
 
 
@@ -62,13 +67,14 @@ def new_audio_encoder(config: AudioEncoderConfig, rng: torch.Generator) -> Audio
     """Kaiming-normal convolutions, Xavier-uniform projections."""
     encoder = build(lambda: AudioEncoder(config)).to_empty(device="cpu")
     fill_weights(encoder, rng)
-    for layer in encoder.feature_extractor.conv_layers:
-        nn.init.kaiming_normal_(layer.conv.weight, nonlinearity="relu", generator=rng)
+    for name, parameter in encoder.feature_extractor.named_parameters():
+        if name.endswith(".conv.weight"):
+            nn.init.kaiming_normal_(parameter, nonlinearity="relu", generator=rng)
     return encoder.train().requires_grad_(True)
 
 
 def fill_weights(network: nn.Module, rng: torch.Generator) -> None:
-    """Zeros into biases, ones into norms, Xavier-uniform numbers into the rest."""
+    """Fill in place: biases 0, norms 1, everything else Xavier-uniform."""
     for name, parameter in network.named_parameters():
         if name.endswith("bias"):
             parameter.data.zero_()
@@ -79,7 +85,7 @@ def fill_weights(network: nn.Module, rng: torch.Generator) -> None:
             nn.init.xavier_uniform_(flat, generator=rng)
 
 
-def new_readout(make: Callable[[], Network], rng: torch.Generator) -> Network:
+def new_readout(make: Callable[[], AnyModule], rng: torch.Generator) -> AnyModule:
     """A small auxiliary network with weights from `rng`, on the CPU."""
     network = build(make).to_empty(device="cpu")
     fill_weights(network, rng)

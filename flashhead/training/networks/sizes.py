@@ -1,28 +1,16 @@
-"""What a stage starts from: networks in a checkpoint folder, or new ones of given sizes."""
+"""Sizes of new networks, as a settings file gives them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-
-import torch
-
-from ...checkpoint.components import open_audio_encoder, open_generator, open_vae
-from ...checkpoint.layout import AUDIO_ENCODER, VAE_FOLDERS
-from ...checkpoint.loading import load_audio_encoder
-from ...errors import CheckpointError
 from ...geometry import ChunkGeometry
-from ...models.backend import Backend
 from ...models.config import AudioEncoderConfig, GeneratorConfig
-from ...models.generator import Generator
 from ...models.vae import VAE
 from ...models.wav2vec2 import AudioEncoder
-from .initialisation import trainable
+from ..settings import Settings
 
 
-@dataclass(frozen=True)
-class AudioSizes:
-    """A small encoder of wav2vec2's family: kernels and strides are its own."""
+class AudioSizes(Settings):
+    """A small encoder of wav2vec2's family, with the kernels and strides of wav2vec2-base."""
 
     conv_dim: int = 64
     hidden_size: int = 96
@@ -33,6 +21,7 @@ class AudioSizes:
     num_conv_pos_embedding_groups: int = 4
 
     def config(self) -> AudioEncoderConfig:
+        """The encoder's whole configuration."""
         return AudioEncoderConfig(
             conv_dim=(self.conv_dim,) * 7,
             conv_kernel=(10, 3, 3, 3, 3, 2, 2),
@@ -48,9 +37,8 @@ class AudioSizes:
         )
 
 
-@dataclass(frozen=True)
-class GeneratorSizes:
-    """A generator's own sizes; what it shares with VAE and audio encoder follows from them."""
+class GeneratorSizes(Settings):
+    """A generator's own sizes; the others follow from the VAE and the audio encoder."""
 
     dim: int = 192
     ffn_dim: int = 768
@@ -62,6 +50,7 @@ class GeneratorSizes:
     patch_size: tuple[int, int, int] = (1, 1, 1)
 
     def config(self, vae: VAE, encoder: AudioEncoder) -> GeneratorConfig:
+        """The configuration of a generator between this VAE and this audio encoder."""
         return GeneratorConfig(
             dim=self.dim,
             ffn_dim=self.ffn_dim,
@@ -72,54 +61,14 @@ class GeneratorSizes:
             out_dim=vae.latent_channels,
             eps=1e-6,
             patch_size=self.patch_size,
-            vae_stride=tuple(vae.stride),
+            vae_stride=vae.stride,
             audio_width=encoder.config.num_hidden_layers * encoder.config.hidden_size,
             audio_hidden=self.audio_hidden,
             audio_tokens=self.audio_tokens,
         )
 
-    def geometry(self, vae: VAE) -> ChunkGeometry:
-        return ChunkGeometry(tuple(vae.stride), self.patch_size, vae.latent_channels)
 
-
-@dataclass(frozen=True)
-class Surroundings:
-    """The frozen networks around a generator, and the variant that their VAE makes it."""
-
-    vae: VAE
-    audio_encoder: AudioEncoder
-    variant: str
-
-
-def open_surroundings(
-    root: str | Path,
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,
-    variant: str | None = None,
-) -> Surroundings:
-    """VAE and audio encoder of a checkpoint folder in the published layout.
-
-    `variant` None means the one whose VAE is there; the audio encoder stays in float32.
-
-    Raises:
-        CheckpointError: no VAE, or both and no variant; files that are damaged.
-    """
-    root, device = Path(root), torch.device(device)
-    there = [v for v in ("lite", "pro") if (root / VAE_FOLDERS[v]).is_dir()]
-    if variant is None and len(there) != 1:
-        found = " and ".join(there) or "none"
-        raise CheckpointError(
-            f"{root} has the VAE of {found}; expected one, or say which variant to train."
-        )
-    variant = variant or there[0]
-    backend = Backend(dtype=dtype, device=device)
-    vae = open_vae(root / VAE_FOLDERS[variant]).load(backend, device=device, dtype=dtype)
-    encoder = load_audio_encoder(
-        open_audio_encoder(root / AUDIO_ENCODER), Backend(device=device), device=device
-    )
-    return Surroundings(vae, encoder, variant)
-
-
-def open_trainable(path: str | Path, device: torch.device | str = "cpu") -> Generator:
-    """The generator of a Model_* folder or weight file, as a float32 copy that wants gradients."""
-    return trainable(open_generator(Path(path)).load(), device)
+def chunk_geometry(vae: VAE, variant: str) -> ChunkGeometry:
+    """How the generator of a variant ("lite" or "pro") cuts this VAE's latents."""
+    patch_size = (1, 1, 1) if variant == "lite" else (1, 2, 2)
+    return ChunkGeometry(vae.stride, patch_size, vae.latent_channels)

@@ -17,13 +17,14 @@ from typing import Any, Protocol
 import torch
 
 from ...files import replacing
+from ..settings import Settings
 
 STATE = "state.pt"
 LOG = "log.jsonl"
 
 
 class Stage(Protocol):
-    """What can be trained: see `stages` and `train_vae`."""
+    """What can be trained: the `stage` modules of vae, audio, flow and distillation."""
 
     def step(self, rng: torch.Generator) -> dict[str, float]:
         """One update; figures by name. All randomness comes from `rng`, on the CPU."""
@@ -48,11 +49,11 @@ class LoopSettings:
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """A learning rate's share over a run: linear warm-up, a plateau, a cosine down to `end`.
+class Schedule(Settings):
+    """A learning rate over a run: linear warm-up, a plateau, a cosine down to `end`.
 
     warmup: updates. decay: the share of the run that the cosine takes, 1 for all after warm-up.
+    end: the last rate, as a share of the full one.
     """
 
     warmup: int = 100
@@ -60,7 +61,7 @@ class Schedule:
     end: float = 0.02
 
     def share(self, step: int, steps: int) -> float:
-        """Of update `step`, from 0."""
+        """The rate of update `step` (from 0) of `steps`, as a share of the full one, in [0, 1]."""
         if step < self.warmup:
             return (step + 1) / (self.warmup + 1)
         start = max(self.warmup, round(steps * (1 - self.decay)))

@@ -7,6 +7,7 @@ iterations. Convolutions count as matrices (out, in * kernel).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,9 +28,9 @@ def orthogonalized(matrix: Tensor, steps: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """For the inner weights of a network; the others keep Adam.
+    """Muon for weights of two or more dimensions.
 
-    lr: of an update whose root mean square is 0.2, as Adam's is at most, so that rates compare.
+    lr: an update's root mean square is 0.2 * lr, about that of Adam's, so that rates compare.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # takes no closure
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is None:
@@ -59,10 +60,11 @@ class Muon(torch.optim.Optimizer):
 
 
 def branch_weights(network: nn.Module) -> list[nn.Parameter]:
-    """The convolutions of residual blocks that are trained.
+    """The convolutions in a VAE's residual blocks that want gradients: those that Muon trains.
 
-    Not those that change the size or meet pixels or latents: after a linear start they carry the
-    picture, and steps of equal size in every direction would undo that.
+    The convolutions that change the size, and those that read or write pixels and latents, are
+    left to Adam: after a linear start they carry the picture, and Muon's steps of equal size in
+    every direction would undo that.
     """
     return [
         parameter

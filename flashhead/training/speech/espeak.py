@@ -9,6 +9,7 @@ import ctypes
 import ctypes.util
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -80,10 +81,11 @@ class Espeak:
             raise FlashHeadError("The espeak-ng library found no voice data; install espeak-ng.")
         self._sound: list[np.ndarray] = []
         self._events: list[tuple[int, str]] = []
-        self._heard = _Callback(self._hear)  # kept: the library holds on to it
-        self._library.espeak_SetSynthCallback(self._heard)
+        self._callback = _Callback(self._receive)  # or it would be freed while the library uses it
+        self._library.espeak_SetSynthCallback(self._callback)
 
-    def _hear(self, samples, count: int, events) -> int:
+    def _receive(self, samples: Any, count: int, events: Any) -> int:
+        """The library's callback: a block of samples, and the events in it."""
         if samples and count > 0:
             self._sound.append(np.ctypeslib.as_array(samples, shape=(count,)).copy())
         index = 0
