@@ -84,7 +84,7 @@ def test_motion_frames_go_in_clean_and_the_timestep_is_a_thousand_sigmas():
         noise=torch.randn(batch.latents.shape, generator=rng()),
         sigma=torch.tensor([0.25, 1.0]),
         motion=torch.tensor([1, 2]),
-        heard=torch.tensor([True, False]),
+        with_audio=torch.tensor([True, False]),
     )
     prediction = predict_flow(network, batch, draws)
     x, timestep, context, reference = calls.inputs[0]

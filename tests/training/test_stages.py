@@ -13,13 +13,13 @@ from flashhead.training.audio.stage import AudioSettings, AudioStage
 from flashhead.training.data.clip_library import ClipLibrary
 from flashhead.training.data.encoded_clips import EncodedClip
 from flashhead.training.distillation.losses import DistillationSettings
-from flashhead.training.distillation.rollout import MotionPath
+from flashhead.training.distillation.rollout import latent_motion
 from flashhead.training.distillation.stage import DistillationStage, StudentSettings
 from flashhead.training.flow.matching import FlowDraws
 from flashhead.training.flow.stage import FlowSettings, FlowStage
 from flashhead.training.networks.lora import add_lora
 from flashhead.training.optimisation.loop import Schedule
-from flashhead.training.optimisation.updates import Updater, UpdateSettings, mixed_precision
+from flashhead.training.optimisation.updates import Updater, UpdateSettings
 
 from .small import CONFIG, audio_encoder, generator, rng
 
@@ -58,12 +58,12 @@ def distillation_stage(library, **settings) -> DistillationStage:
     return DistillationStage(
         generator(),
         library,
-        MotionPath(CONFIG.geometry, kind="latents"),
+        latent_motion,
         StudentSettings(
             batch=1,
             fake_updates=2,
             student=FAST,
-            fake=replace(FAST, average=0.0),
+            fake=FAST.model_copy(update={"average": 0.0}),
             **settings,
         ),
     )
@@ -141,7 +141,7 @@ def test_stage_2_trains_low_rank_matrices_alone(library):
     stage = DistillationStage(
         generator(),
         library,
-        MotionPath(CONFIG.geometry, kind="latents"),
+        latent_motion,
         StudentSettings(batch=1, fake_updates=1, student=FAST, fake=FAST),
         adapt=lambda network: add_lora(network, 2, rng()),
     )
@@ -157,6 +157,26 @@ def test_the_ablations_are_switches(library):
     ):
         assert distillation_stage(library, distillation=settings).step(rng())["loss"] >= 0
     assert flow_stage(library, cold_start=0.0).step(rng())["loss"] > 0
+
+
+def test_the_mouth_head_needs_clips_that_know_their_mouths():
+    unknown = replace(encoded(), mouth=torch.full((3, CHUNK_FRAMES, 2), torch.nan))
+    library = ClipLibrary([encoded(), unknown])
+    with pytest.raises(FlashHeadError, match="set stage.mouth_weight to 0"):
+        flow_stage(library, mouth_weight=1.0)
+    assert flow_stage(library).step(rng())["loss"] > 0
+
+
+def test_learning_rates_end_with_the_run(library):
+    schedule = Schedule(warmup=0, end=0.1)
+    settings = FlowSettings(batch=1, update=UpdateSettings(learning_rate=1.0, schedule=schedule))
+    stage, random = FlowStage(generator(), library, settings, 2), rng()
+    assert [stage.step(random)["rate"] for _ in range(2)] == [
+        pytest.approx(schedule.share(step, 2)) for step in range(2)
+    ]
+    student = StudentSettings(fake_updates=5)
+    stage = DistillationStage(generator(), library, latent_motion, student, 7)
+    assert (stage.student_updater.updates, stage.fake_updater.updates) == (7, 35)
 
 
 def test_runs_are_consecutive_chunks(library):
@@ -225,7 +245,7 @@ def test_the_rate_warms_up_and_weights_are_averaged():
 def test_the_rate_follows_its_schedule():
     schedule = Schedule(warmup=1, end=0.1)
     layer = linear()
-    updater = Updater(UpdateSettings(learning_rate=2.0, schedule=schedule, updates=4), layer)
+    updater = Updater(UpdateSettings(learning_rate=2.0, schedule=schedule), layer, updates=4)
     rates = [updater.update(lambda: {"loss": layer.weight.sum()})["rate"] for _ in range(4)]
     assert rates == pytest.approx([2 * schedule.share(step, 4) for step in range(4)])
     assert rates[0] < rates[1] > rates[2] > rates[3]
@@ -241,10 +261,12 @@ def test_a_gradient_that_is_not_finite_stops_before_it_does_harm():
 
 def test_mixed_precision(library):
     stage = FlowStage(
-        generator(), library, FlowSettings(batch=1, update=replace(FAST, precision="bfloat16"))
+        generator(),
+        library,
+        FlowSettings(batch=1, update=FAST.model_copy(update={"precision": "bfloat16"})),
     )
     figures = stage.step(rng())
     assert figures["loss"] > 0
     assert all(p.dtype == torch.float32 for p in stage.generator.parameters())
-    with pytest.raises(ValueError, match="Unknown precision"):
-        mixed_precision("cpu", "float8")
+    with pytest.raises(ValueError, match="precision"):
+        UpdateSettings(precision="float8")

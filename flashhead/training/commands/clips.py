@@ -74,8 +74,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     first = next(clips, None)
     if first is not None:
         write_clips(arguments.output, chain([first], clips))
-    dropped = [f"{n} {text}" for name, text in DROPPED.items() if (n := getattr(counts, name))]
-    summary = f"{counts.kept} clips of {len(videos)} videos were kept"
+    dropped = [f"{text}: {n}" for name, text in DROPPED.items() if (n := getattr(counts, name))]
+    summary = f"Clips kept: {counts.kept}, of videos: {len(videos)}"
     summary += f"; dropped: {', '.join(dropped)}." if dropped else "."
     if first is None:
         raise FlashHeadError(summary)

@@ -111,10 +111,10 @@ def sample_truncated(
     """
     sigmas = (timesteps(steps, shift) / TRAIN_TIMESTEPS).tolist()
     x = noise[0]
-    with torch.no_grad():
-        for step in range(exit_step):
+    for step in range(exit_step):
+        with torch.no_grad():
             clean = _predict(generator, chunk, _overwrite(x, motion), sigmas[step])
-            x = torch.lerp(clean, noise[step + 1], sigmas[step + 1])
+        x = torch.lerp(clean, noise[step + 1], sigmas[step + 1])
     clean = _predict(generator, chunk, _overwrite(x, motion), sigmas[exit_step])
     return _overwrite(clean, motion)
 
