@@ -25,8 +25,8 @@ def correlation(a: Tensor, b: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Sync:
-    """Lip sync: correlation at no lag, and at the lag (in frames, positive when the picture is
-    late) where it is highest."""
+    """Lip sync. correlation: without a lag. lag: in frames, the one with the highest correlation,
+    positive when the picture is late. at_lag: that correlation."""
 
     correlation: float
     lag: int
@@ -47,7 +47,8 @@ def lip_sync(truth: Tensor, measured: Tensor, reach: int = 8) -> Sync:
 
 
 def smooth(values: Tensor, frames: float) -> Tensor:
-    """A Gaussian of that standard deviation over the last axis, ends held."""
+    """Values (..., T) smoothed by a Gaussian of a standard deviation of `frames`; beyond the ends
+    the first and last value are repeated."""
     reach = max(1, math.ceil(3 * frames))
     offsets = torch.arange(-reach, reach + 1, dtype=torch.float32)
     kernel = torch.exp(-0.5 * (offsets / frames) ** 2)
@@ -56,5 +57,5 @@ def smooth(values: Tensor, frames: float) -> Tensor:
 
 
 def psnr(squared_error: Tensor) -> Tensor:
-    """Decibels of mean squared errors against a peak of 1; at most 100."""
+    """PSNR in dB, at most 100, of mean squared errors of values in [0, 1]."""
     return -10 * torch.log10(squared_error.clamp_min(1e-10))

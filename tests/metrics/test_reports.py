@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from flashhead.training.__main__ import main
-from flashhead.training.data.clip_cache import ClipCache, write_clips
+from flashhead.training.data.clip_dataset import ClipDataset, write_clips
 from flashhead.training.evaluation.clip_reports import as_teacher, mean_figures, report_clip
 from flashhead.training.faces.drawn_clips import draw_clip
 from flashhead.training.faces.identities import REPERTOIRE
@@ -68,7 +68,7 @@ def test_repeated_speech_and_means(clips):
     import flashhead
 
     bundle = flashhead.load_bundle(CHECKPOINT, "lite")
-    clip = ClipCache(clips)[0]
+    clip = ClipDataset(clips)[0]
     reports = [
         report_clip(bundle, clip, repeat=repeat, steps=2, name=f"r{repeat}") for repeat in (1, 2)
     ]

@@ -5,7 +5,7 @@ import torch
 
 from flashhead.errors import FlashHeadError, SizeError
 from flashhead.stream.audio_context import AudioContextCache
-from flashhead.training.data.clip_cache import ClipCache, write_clips
+from flashhead.training.data.clip_dataset import ClipDataset, write_clips
 from flashhead.training.data.clip_encoding import encode, encode_clips, face_weight, mouth_truth
 from flashhead.training.data.clips import Clip
 from flashhead.training.data.encoded_clips import EncodedClip
@@ -72,7 +72,7 @@ def test_speech_before_the_clip_is_in_its_audio_context(bundle):
 
 
 def test_files_are_made_once(bundle, tmp_path):
-    clips = ClipCache(write_clips(tmp_path / "clips", [clip(), clip()]))
+    clips = ClipDataset(write_clips(tmp_path / "clips", [clip(), clip()]))
     parts = (bundle.vae, bundle.audio_encoder, bundle.geometry, clips, tmp_path / "encoded")
     first = next(encode_clips(*parts))
     first.write_bytes(b"kept")
@@ -83,11 +83,11 @@ def test_files_are_made_once(bundle, tmp_path):
 
 def test_clips_that_cannot_be_encoded_are_refused_at_once(bundle, tmp_path):
     parts = (bundle.vae, bundle.audio_encoder, bundle.geometry)
-    clips = ClipCache(write_clips(tmp_path / "clips", [clip()]))
+    clips = ClipDataset(write_clips(tmp_path / "clips", [clip()]))
     with pytest.raises(FlashHeadError, match="have 33 frames; expected at least 45"):
         next(encode_clips(*parts, clips, tmp_path / "encoded", offsets=2))
     odd = clip(video=clip().video[:, :24], portrait=clip().portrait[:24], mouth=None, face=None)
-    clips = ClipCache(write_clips(tmp_path / "odd", [odd]))
+    clips = ClipDataset(write_clips(tmp_path / "odd", [odd]))
     with pytest.raises(SizeError, match="32x24"):
         next(encode_clips(*parts, clips, tmp_path / "encoded"))
     assert not (tmp_path / "encoded").exists()
@@ -102,7 +102,7 @@ def test_offsets_start_between_the_chunks(bundle, tmp_path):
         torch.zeros(32, 32, 3, dtype=torch.uint8),
     )
     parts = (bundle.vae, bundle.audio_encoder, bundle.geometry)
-    clips = ClipCache(write_clips(tmp_path / "clips", [longer]))
+    clips = ClipDataset(write_clips(tmp_path / "clips", [longer]))
     paths = list(encode_clips(*parts, clips, tmp_path / "encoded", offsets=2))
     assert [path.name for path in paths] == ["000000-0.safetensors", "000000-1.safetensors"]
     second = EncodedClip.load(paths[1])

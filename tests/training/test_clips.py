@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from flashhead.errors import FlashHeadError
-from flashhead.training.data.clip_cache import ClipCache, write_clips
+from flashhead.training.data.clip_dataset import ClipDataset, write_clips
 from flashhead.training.data.clips import Clip
 from flashhead.training.faces.drawn_clips import babbling_clips
 from flashhead.training.faces.motions import babble, blinks, idle
@@ -52,7 +52,7 @@ def test_speech_must_be_as_long_as_the_video():
 
 def test_clips_survive_the_cache(tmp_path):
     drawn = list(itertools.islice(babbling_clips(32, 9, seed=1), 3))
-    cache = ClipCache(write_clips(tmp_path / "set", iter(drawn), 3))
+    cache = ClipDataset(write_clips(tmp_path / "set", iter(drawn), 3))
     assert len(cache) == 3 and cache.frames == 9 and cache.identities == [0, 1, 2]
     for stored, made in zip(cache, drawn, strict=True):
         for name in ("video", "waveform", "portrait", "openness", "mouth", "eyes", "pose"):
@@ -65,7 +65,7 @@ def test_an_unfinished_cache_is_refused(tmp_path):
     with pytest.raises(FlashHeadError, match="1 clips came; expected 2"):
         write_clips(tmp_path / "set", itertools.islice(babbling_clips(32, 5, seed=1), 1), 2)
     with pytest.raises(FlashHeadError, match="does not exist"):
-        ClipCache(tmp_path / "set")
+        ClipDataset(tmp_path / "set")
 
 
 def test_what_clips_do_not_know_is_left_out(tmp_path):
@@ -73,13 +73,13 @@ def test_what_clips_do_not_know_is_left_out(tmp_path):
     write_clips(tmp_path, babbling_clips(32, 5, seed=1), 2)
     known = [replace(clip(5, n), openness=None, identity=None) for n in range(3)]
     context = torch.arange(3.0)
-    cache = ClipCache(write_clips(tmp_path, [replace(c, context=context) for c in known]))
+    cache = ClipDataset(write_clips(tmp_path, [replace(c, context=context) for c in known]))
     assert len(cache) == 3 and set(cache.arrays) == {"video", "waveform", "portrait", "context"}
     for stored, made in zip(cache, known, strict=True):
         assert torch.equal(stored.video, made.video) and stored.openness is stored.identity is None
         assert torch.equal(stored.context, context)
     with pytest.raises(FlashHeadError, match="do not know their mouth"):
-        ClipCache(tmp_path, needed=("video", "mouth"))
+        ClipDataset(tmp_path, needed=("video", "mouth"))
 
 
 @pytest.mark.parametrize("other", [clip(6), replace(clip(5), openness=None)])
@@ -87,7 +87,7 @@ def test_clips_of_a_set_are_alike(tmp_path, other):
     with pytest.raises(FlashHeadError, match="clip 1 has other fields or another length"):
         write_clips(tmp_path, [clip(5), other])
     with pytest.raises(FlashHeadError, match="does not exist"):
-        ClipCache(tmp_path)
+        ClipDataset(tmp_path)
 
 
 def test_babble_covers_the_mouth_and_repeats_with_its_seed():

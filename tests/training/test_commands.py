@@ -17,7 +17,7 @@ from flashhead.training.commands.distillation import DistillationRun
 from flashhead.training.commands.flow import FlowRun
 from flashhead.training.commands.options import stage_parser, stage_settings, stop_signal
 from flashhead.training.commands.vae import VAERun
-from flashhead.training.data.clip_cache import ClipCache, write_clips
+from flashhead.training.data.clip_dataset import ClipDataset, write_clips
 from flashhead.training.faces.drawn_clips import draw_clip
 from flashhead.training.faces.identities import REPERTOIRE
 from flashhead.training.speech.speech_set import SpeechSetSettings, make_speech_set
@@ -75,7 +75,7 @@ def test_both_stages_make_a_checkpoint_that_talks(data, tmp_path, capsys):
     line = json.loads((tmp_path / "work2" / "log.jsonl").read_text())
     assert line["step"] == 1 and {"dmd", "regression", "fake", "seconds"} <= set(line)
     (tmp_path / "faces").mkdir()
-    portrait = ClipCache(data / "clips")[0].portrait
+    portrait = ClipDataset(data / "clips")[0].portrait
     Image.fromarray(portrait.numpy()).save(tmp_path / "faces" / "one.png")
     words = f"bundle --checkpoint {data}/checkpoint --portraits {tmp_path}/faces --size 64"
     assert main(f"{words} --dtype fp32 --output {tmp_path}/small.safetensors".split()) == 0

@@ -7,7 +7,7 @@ import torch
 from flashhead.checkpoint.configs import read_ltx_config, to_config
 from flashhead.errors import FlashHeadError
 from flashhead.models.config import LTXVAEConfig
-from flashhead.training.data.clip_cache import ClipCache, write_clips
+from flashhead.training.data.clip_dataset import ClipDataset, write_clips
 from flashhead.training.faces.drawn_clips import babbling_clips
 from flashhead.training.optimisation.loop import LoopSettings, train
 from flashhead.training.optimisation.muon import Muon, branch_weights, orthogonalized
@@ -27,7 +27,7 @@ def rng(seed: int = 0) -> torch.Generator:
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clips")
-    return ClipCache(write_clips(folder, itertools.islice(babbling_clips(32, 17, 0), 4), 4))
+    return ClipDataset(write_clips(folder, itertools.islice(babbling_clips(32, 17, 0), 4), 4))
 
 
 def test_principal_components_by_hand():

@@ -10,7 +10,7 @@ from flashhead.checkpoint.layout import VAE_FOLDERS
 from flashhead.training.__main__ import main
 from flashhead.training.commands.options import CONFIGS
 from flashhead.training.commands.vae import VAERun
-from flashhead.training.data.clip_cache import ClipCache
+from flashhead.training.data.clip_dataset import ClipDataset
 from flashhead.training.optimisation.loop import LOG
 from flashhead.training.settings import read_settings
 from flashhead.training.vae.report import psnr, vae_report
@@ -19,7 +19,7 @@ from flashhead.training.vae.report import psnr, vae_report
 def test_clips_are_drawn_a_vae_is_trained_resumed_and_exported(tmp_path, capsys):
     draw = ["babble", "--clips", "2", "--frames", "9", "--size", "32", "--identities", "2"]
     assert main(["draw", *draw, "--output", str(tmp_path / "clips")]) == 0
-    clips = ClipCache(tmp_path / "clips")
+    clips = ClipDataset(tmp_path / "clips")
     assert len(clips) == 2 and clips.arrays["video"].shape == (2, 9, 32, 32, 3)
 
     settings = {

@@ -6,7 +6,7 @@ from flashhead.errors import FlashHeadError
 from flashhead.media.audio_source import TensorAudio
 from flashhead.media.video_writer import VideoWriter
 from flashhead.training.__main__ import main
-from flashhead.training.data.clip_cache import ClipCache
+from flashhead.training.data.clip_dataset import ClipDataset
 from flashhead.training.data.clip_filters import (
     FINGERPRINT_SIDE,
     Duplicates,
@@ -175,7 +175,7 @@ def test_a_video_becomes_clips_that_the_stages_take(talking, tmp_path, capsys):
     arguments += ["--size", "96x64", "--least-side", "128"]
     assert main(arguments) == 0
     assert "Clips kept: 2, of videos: 1." in capsys.readouterr().out
-    cache = ClipCache(clips)
+    cache = ClipDataset(clips)
     assert (len(cache), cache.frames, cache.size) == (2, 57, (64, 96))
     for clip in cache:
         assert clip.openness is None and clip.face is None and clip.identity is None

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from ...errors import FlashHeadError
 from ...geometry import CHUNK_FRAMES
-from ..data.clip_cache import write_clips
+from ..data.clip_dataset import write_clips
 from ..data.clip_filters import FilterSettings
 from ..data.real_clips import FilterCounts, find_videos, real_clips
 from .options import command_parser, parse

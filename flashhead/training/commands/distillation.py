@@ -7,7 +7,7 @@ from functools import partial
 from typing import Literal
 
 from ...errors import FlashHeadError
-from ..data.clip_library import ClipLibrary
+from ..data.encoded_dataset import EncodedDataset
 from ..distillation.rollout import NextMotion, latent_motion, pixel_motion
 from ..distillation.stage import DistillationStage, StudentSettings
 from ..networks.export import export_generator
@@ -52,8 +52,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         next_motion = partial(
             pixel_motion, networks.vae, generator.config.geometry, color_match=run.color_match
         )
-    library = ClipLibrary.load(arguments.encoded)
-    stage = DistillationStage(generator, library, next_motion, run.stage, run.updates, adapt)
+    dataset = EncodedDataset.load(arguments.encoded)
+    stage = DistillationStage(generator, dataset, next_motion, run.stage, run.updates, adapt)
     run_stage(stage, arguments, updates=run.updates, seed=run.seed)
     stage.student_updater.use_averaged()
     if arguments.lora:

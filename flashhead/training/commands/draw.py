@@ -9,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ...errors import FlashHeadError
-from ..data.clip_cache import write_clips
+from ..data.clip_dataset import write_clips
 from ..faces.drawn_clips import babbling_clips, speaking_clips
 from ..faces.identities import REPERTOIRE, identities
 from .options import command_parser, parse

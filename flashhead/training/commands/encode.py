@@ -9,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ...stream.audio_context import CACHE_SECONDS
-from ..data.clip_cache import ClipCache
+from ..data.clip_dataset import ClipDataset
 from ..data.clip_encoding import encode_clips
 from ..networks.loading import load_frozen_networks
 from ..networks.sizes import chunk_geometry
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     networks = load_frozen_networks(
         arguments.checkpoint, arguments.device, variant=arguments.variant
     )
-    clips = ClipCache(arguments.clips)
+    clips = ClipDataset(arguments.clips)
     encoded = encode_clips(
         networks.vae,
         networks.audio_encoder,

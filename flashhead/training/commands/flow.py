@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ..data.clip_library import ClipLibrary
+from ..data.encoded_dataset import EncodedDataset
 from ..flow.stage import FlowSettings, FlowStage
 from ..networks.export import export_generator
 from ..networks.initialisation import new_generator
@@ -43,8 +43,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         rng = torch.Generator().manual_seed(run.seed)
         config = run.generator.config(networks.vae, networks.audio_encoder)
         generator = new_generator(config, rng).to(arguments.device)
-    library = ClipLibrary.load(arguments.encoded)
-    stage = FlowStage(adapt(generator), library, run.stage, run.updates)
+    dataset = EncodedDataset.load(arguments.encoded)
+    stage = FlowStage(adapt(generator), dataset, run.stage, run.updates)
     run_stage(stage, arguments, updates=run.updates, seed=run.seed)
     stage.updater.use_averaged()
     if arguments.lora:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...checkpoint.loading import load_bundle
 from ...errors import FlashHeadError
-from ..data.clip_cache import ClipCache
+from ..data.clip_dataset import ClipDataset
 from ..evaluation.clip_reports import KINDS, as_teacher, mean_figures, report_clip
 from .options import command_parser, parse
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         bundle = as_teacher(bundle) if arguments.teacher else bundle
     elif set(kinds) != {"drawn"}:
         raise FlashHeadError("--checkpoint is missing; only the kind 'drawn' does without.")
-    clips = ClipCache(arguments.clips, needed=("openness", "mouth", "face", "pose"))
+    clips = ClipDataset(arguments.clips, needed=("openness", "mouth", "face", "pose"))
     settings: dict[str, int | float] = {"seed": arguments.seed}
     if arguments.steps:
         settings["steps"] = arguments.steps

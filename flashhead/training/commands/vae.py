@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from ...models.ltx_vae import LTXVAE
-from ..data.clip_cache import ClipCache
+from ..data.clip_dataset import ClipDataset
 from ..networks.export import export_vae
 from ..optimisation.loop import STATE
 from ..settings import Settings
@@ -43,7 +43,7 @@ class VAERun(Settings):
 
 
 def start_linear(
-    vae: LTXVAE, clips: ClipCache, start: StartSettings, frames: int, rng: torch.Generator
+    vae: LTXVAE, clips: ClipDataset, start: StartSettings, frames: int, rng: torch.Generator
 ) -> None:
     """`linear_start` on random parts of clips."""
     batch = draw_videos(clips, start.clips, frames, rng, torch.device("cpu"))
@@ -66,8 +66,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parse(parser, argv)
     run = stage_settings(VAERun, arguments, "vae.json")
     known = ("openness", "width", "mouth", "face", "eyes")
-    clips = ClipCache(arguments.clips, needed=known)
-    unseen = ClipCache(arguments.held_out, needed=known) if arguments.held_out else None
+    clips = ClipDataset(arguments.clips, needed=known)
+    unseen = ClipDataset(arguments.held_out, needed=known) if arguments.held_out else None
     rng = torch.Generator().manual_seed(run.seed)
     vae = new_vae(run.sizes.config(), rng, run.stage.log_variance)
     if run.start.clips and not (arguments.work / STATE).is_file():

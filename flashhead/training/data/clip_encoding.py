@@ -1,4 +1,4 @@
-"""From clips of pixels and speech to the encoded clips that both stages train on."""
+"""Encoding of clips of pixels and speech, for both stages of training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...geometry import SAMPLES_PER_FRAME, ChunkGeometry
 from ...models.vae import VAE
 from ...models.wav2vec2 import AudioEncoder
 from ...stream.audio_context import CACHE_SECONDS
-from .clip_cache import ClipCache
+from .clip_dataset import ClipDataset
 from .clips import Clip
 from .encoded_clips import EncodedClip, encode_clip
 
@@ -67,7 +67,7 @@ def encode_clips(
     vae: VAE,
     encoder: AudioEncoder,
     geometry: ChunkGeometry,
-    clips: ClipCache,
+    clips: ClipDataset,
     folder: str | Path,
     *,
     cache_seconds: float = CACHE_SECONDS,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ...models.generator import Generator
-from ..data.clip_library import ClipLibrary
+from ..data.encoded_dataset import EncodedDataset
 from ..networks.initialisation import frozen, trainable
 from ..optimisation.updates import Updater, UpdateSettings, device_of, mixed_precision
 from ..settings import Settings
@@ -43,7 +43,7 @@ class DistillationStage:
 
     Args:
         generator: of stage 1; it is copied.
-        library: the encoded clips.
+        dataset: the encoded clips.
         next_motion: how the chunks of a rollout are joined.
         settings: of rollouts, losses and updates.
         updates: of the student in the whole run; see `Updater`.
@@ -54,14 +54,14 @@ class DistillationStage:
     def __init__(
         self,
         generator: Generator,
-        library: ClipLibrary,
+        dataset: EncodedDataset,
         next_motion: NextMotion,
         settings: StudentSettings,
         updates: int = 0,
         adapt: Callable[[Generator], Generator] = lambda network: network,
     ):
         device = device_of(generator)
-        self.library, self.next_motion, self.settings = library, next_motion, settings
+        self.dataset, self.next_motion, self.settings = dataset, next_motion, settings
         self.student = adapt(trainable(generator, device))
         self.real = frozen(generator, device)
         self.fake = adapt(trainable(generator, device))
@@ -72,7 +72,7 @@ class DistillationStage:
 
     def start(self, rng: torch.Generator) -> StudentStart:
         """Roll the student out over random chunks, up to its last one."""
-        chunks, colors = self.library.draw_runs(
+        chunks, colors = self.dataset.draw_runs(
             self.settings.batch, self.settings.distillation.chunks, rng
         )
         device = device_of(self.student)

@@ -15,7 +15,7 @@ from ...geometry import FPS
 from ..signals import smooth
 
 SWAY = (0.028, 0.02, 0.025)
-"""Standard size of the head's shift right, down (half sides) and roll (radians)."""
+"""Standard deviation of the head's shift right and down (in half sides) and its roll (radians)."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def gazes(frames: int, rng: torch.Generator) -> Tensor:
 
 
 def idle(frames: int, rng: torch.Generator) -> Motion:
-    """Everything but speech: the mouth is closed."""
+    """Random motion of everything but the mouth, which is closed."""
     pose = torch.stack([wander(frames, rng, 3.0) * size for size in SWAY], dim=1)
     return replace(
         Motion.neutral(frames),
@@ -96,9 +96,9 @@ def idle(frames: int, rng: torch.Generator) -> Motion:
 
 
 def babble(frames: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Openness and width (frames,) that move like speech but reach every pose of the mouth.
+    """Openness and width (frames,) that change as fast as in speech, with pauses.
 
-    Uniform in [0, 1] on the whole, at syllables' rates, with pauses.
+    Their values are uniform in [0, 1] but for the pauses, so that every shape of the mouth occurs.
     """
     curves = []
     for _ in range(2):

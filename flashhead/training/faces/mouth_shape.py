@@ -1,4 +1,4 @@
-"""The mouth's curves, from how far it is open and how wide it is."""
+"""The curves of the lips, from the openness and width of the mouth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An auxiliary reading of the mouth from latents, for stage 1 on data whose mouth is known."""
+"""An auxiliary prediction of the mouth from latents, for stage 1 on clips whose mouth is known."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from torch.func import functional_call
 class MouthHead(nn.Module):
     """Clean latents (B, C, T, h, w) -> openness and width (B, 1 + (T - 1) * stride, 2).
 
-    Each latent frame gives the frames that it codes; it is not shipped with the generator.
+    Each latent frame predicts those of the frames that it codes. The head is trained beside the
+    generator, and is no part of it.
     """
 
     def __init__(self, channels: int, stride: int, size: tuple[int, int], hidden: int = 64):
@@ -23,14 +24,14 @@ class MouthHead(nn.Module):
     def forward(self, latents: Tensor) -> Tensor:
         x = nn.functional.silu(self.reduce(latents)).transpose(1, 2).flatten(2)
         frames = self.out(nn.functional.silu(self.mix(x))).unflatten(-1, (self.stride, 2))
-        # The first latent codes one frame: the last of its group's.
+        # The first latent codes one frame, which is predicted as the last of a group.
         return torch.cat([frames[:, 0, -1:], frames[:, 1:].flatten(1, 2)], dim=1)
 
 
 def mouth_losses(
     head: MouthHead, clean: Tensor, predicted: Tensor, mouth: Tensor, new: Tensor
 ) -> dict[str, Tensor]:
-    """Train the head on true latents, and the generator through the head.
+    """Losses that train the head on true latents, and the generator through the head.
 
     Args:
         clean: true latents (B, C, T, h, w).

@@ -9,7 +9,7 @@ import torch
 from ...errors import FlashHeadError
 from ...models.generator import Generator
 from ..data.chunk_batch import ChunkBatch
-from ..data.clip_library import ClipLibrary
+from ..data.encoded_dataset import EncodedDataset
 from ..networks.initialisation import new_readout
 from ..optimisation.updates import Losses, Updater, UpdateSettings, device_of
 from ..settings import Settings
@@ -42,26 +42,26 @@ class FlowStage:
 
     Args:
         generator: trained in place.
-        library: the encoded clips.
+        dataset: the encoded clips.
         settings: of batches, losses and updates.
         updates: of the whole run; see `Updater`.
 
     Raises:
-        FlashHeadError: a mouth head for clips that do not know their mouths.
+        FlashHeadError: a mouth head for clips whose mouths are not known.
     """
 
     def __init__(
         self,
         generator: Generator,
-        library: ClipLibrary,
+        dataset: EncodedDataset,
         settings: FlowSettings,
         updates: int = 0,
     ):
-        self.generator, self.library, self.settings = generator, library, settings
+        self.generator, self.dataset, self.settings = generator, dataset, settings
         self.head: MouthHead | None = None
         modules: list[torch.nn.Module] = [generator]
         if settings.mouth_weight:
-            if not library.knows_mouth:
+            if not dataset.knows_mouth:
                 raise FlashHeadError(
                     "The clips do not know their mouths, which the mouth head is trained on; set "
                     "stage.mouth_weight to 0."
@@ -72,7 +72,7 @@ class FlowStage:
 
     def _new_head(self) -> MouthHead:
         config = self.generator.config
-        height, width = self.library.clips[0].reference.shape[-2:]
+        height, width = self.dataset.clips[0].reference.shape[-2:]
         return new_readout(
             lambda: MouthHead(config.out_dim, config.vae_stride[0], (height, width)),
             torch.Generator().manual_seed(0),
@@ -101,7 +101,7 @@ class FlowStage:
         settings = self.settings
 
         def losses() -> Losses:
-            batch = self.library.draw_chunks(settings.batch, rng).to(device_of(self.generator))
+            batch = self.dataset.draw_chunks(settings.batch, rng).to(device_of(self.generator))
             draws = FlowDraws.draw(
                 batch.latents.shape,
                 rng,

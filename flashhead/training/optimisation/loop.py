@@ -1,7 +1,8 @@
-"""The loop that drives a training stage: progress, checkpoints, logs, and going on after a stop.
+"""The training loop: drives a stage, saves its state, logs, and resumes.
 
 A run lives in one folder: `state.pt` (everything a resumed run needs), `log.jsonl` (one line per
-report). Stopped at any moment and started again, it ends with the weights of an uninterrupted run.
+report). A run that is stopped at any moment and resumed ends with the same weights as one that is
+not stopped.
 """
 
 from __future__ import annotations

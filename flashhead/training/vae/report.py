@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...models.ltx_vae import LTXVAE
-from ..data.clip_cache import ClipCache
+from ..data.clip_dataset import ClipDataset
 from ..data.clips import Clip
 from ..evaluation.openness import MouthMeter
 from ..evaluation.regions import Regions
@@ -54,7 +54,7 @@ def reconstruct(vae: LTXVAE, frames: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def vae_report(vae: LTXVAE, clips: ClipCache) -> dict[str, float]:
+def vae_report(vae: LTXVAE, clips: ClipDataset) -> dict[str, float]:
     """Figures of the reconstructions, averaged over drawn clips.
 
     psnr, mouth_psnr, eyes_psnr: in dB. openness: correlation of the openness measured in the

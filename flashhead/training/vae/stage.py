@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ...models.backend import build
 from ...models.ltx_vae import LTXVAE
-from ..data.clip_cache import ClipCache
+from ..data.clip_dataset import ClipDataset
 from ..networks.initialisation import new_readout
 from ..optimisation.loop import Schedule
 from ..optimisation.muon import Muon, branch_weights
@@ -82,7 +82,7 @@ class VAESettings(Settings):
 
 @torch.no_grad()
 def fit_statistics(
-    vae: LTXVAE, clips: ClipCache, count: int, frames: int, rng: torch.Generator
+    vae: LTXVAE, clips: ClipDataset, count: int, frames: int, rng: torch.Generator
 ) -> None:
     """Set the mean and deviation of each latent channel to those of random parts of clips.
 
@@ -102,7 +102,7 @@ def fit_statistics(
 class VAEStage:
     """Trains a VAE on clips, for `updates` updates in all; see `optimisation.loop.Stage`."""
 
-    def __init__(self, vae: LTXVAE, clips: ClipCache, settings: VAESettings, updates: int):
+    def __init__(self, vae: LTXVAE, clips: ClipDataset, settings: VAESettings, updates: int):
         self.vae, self.clips, self.settings = vae, clips, settings
         height, width = clips.size
         latent_size = (height // vae.stride[1], width // vae.stride[2])

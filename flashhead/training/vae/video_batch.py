@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..data.clip_cache import ClipCache
+from ..data.clip_dataset import ClipDataset
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class VideoBatch:
 
 
 def draw_videos(
-    clips: ClipCache, batch: int, frames: int, rng: torch.Generator, device: torch.device
+    clips: ClipDataset, batch: int, frames: int, rng: torch.Generator, device: torch.device
 ) -> VideoBatch:
     """`batch` random parts of random clips, of `frames` frames each; the mouths must be known."""
     parts = []

@@ -13,7 +13,7 @@ from .chunk_batch import ChunkBatch
 from .encoded_clips import EncodedClip, gather_chunks, gather_colors
 
 
-class ClipLibrary:
+class EncodedDataset:
     """Encoded clips, held in memory in the precision that they were stored in.
 
     Raises:
@@ -26,15 +26,14 @@ class ClipLibrary:
         self.clips = list(clips)
 
     @classmethod
-    def load(cls, folder: str | Path, limit: int | None = None) -> ClipLibrary:
+    def load(cls, folder: str | Path) -> EncodedDataset:
         """All clips of a folder, in the order of their names."""
-        paths = sorted(Path(folder).glob("*.safetensors"))[:limit]
+        paths = sorted(Path(folder).glob("*.safetensors"))
         return cls([EncodedClip.load(path) for path in paths])
 
     def _pick(self, count: int, rng: torch.Generator, least: int = 1) -> list[EncodedClip]:
+        """Random clips of those that have at least `least` chunks."""
         fitting = [clip for clip in self.clips if clip.chunks >= least]
-        if not fitting:
-            raise FlashHeadError(f"No clip has {least} chunks; make longer ones.")
         picks = torch.randint(len(fitting), (count,), generator=rng).tolist()
         return [fitting[pick] for pick in picks]
 

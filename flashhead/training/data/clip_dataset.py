@@ -103,7 +103,7 @@ def write_clips(folder: str | Path, clips: Iterable[Clip], count: int | None = N
     return folder
 
 
-class ClipCache:
+class ClipDataset:
     """The clips of a folder that `write_clips` made, each of them read when it is asked for.
 
     Args:
