@@ -42,4 +42,4 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         endless = speaking_clips(size, frames, seed, people, held_out=arguments.held_out)
     clips = tqdm(islice(endless, arguments.clips), "draw", arguments.clips, unit="clip")
-    write_clips(arguments.output, clips, arguments.clips)
+    write_clips(arguments.output, clips)
