@@ -179,17 +179,15 @@ def decode_and_encode(
     vae: VAE,
     geometry: ChunkGeometry,
     latents: Tensor,
-    colors: ColorTarget | None,
+    colors: ColorTarget,
     strength: float,
     hooks: Hooks = NO_HOOKS,
 ) -> tuple[Tensor, Tensor]:
     """A chunk's latents (B, C, T, h, w) to its video (B, 3, frames, H, W) with matched colours, and
-    the motion latents (B, C, m, h, w) that the next chunk starts from. Without `colors` none are
-    matched."""
+    the motion latents (B, C, m, h, w) that the next chunk starts from."""
     video = vae.decode(latents)
     hooks.stage("decode")
-    if colors is not None:
-        video = match_color(video, colors.to(video.device), strength)
+    video = match_color(video, colors.to(video.device), strength)
     hooks.stage("color")
     motion = vae.encode(video[:, :, -geometry.motion_frames :])
     hooks.stage("encode")

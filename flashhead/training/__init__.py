@@ -1,4 +1,4 @@
-"""Training a FlashHead: data, the VAE, the paper's two stages (DESIGN §1.8).
+"""Training of FlashHead's networks: data, the VAE, the paper's two stages (DESIGN §1.8).
 
-Nothing here is imported by `import flashhead`, and nothing here is needed to generate.
+`python -m flashhead.training` runs it. `import flashhead` imports nothing of it.
 """

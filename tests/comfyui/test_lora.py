@@ -1,4 +1,4 @@
-"""ComfyUI's own LoRA loader takes what `flashhead.training.lora` writes."""
+"""ComfyUI's own LoRA loader takes what `save_lora` writes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from flashhead.testing import MINIATURE
-from flashhead.training.stages.initialisation import new_generator
-from flashhead.training.stages.lora import LoRALinear, add_lora, merge_lora, save_lora
+from flashhead.training.networks.initialisation import new_generator
+from flashhead.training.networks.lora import LoRALinear, add_lora, save_lora
 
 # Core's loader in a process of its own: it parses arguments and sets globals on import.
 SCRIPT = """
@@ -49,7 +49,7 @@ print(len(patches))
 """
 
 
-def test_the_loader_patches_the_weights_that_merging_gives(comfyui: Path, tmp_path: Path):
+def test_the_loader_patches_the_weights_to_those_trained(comfyui: Path, tmp_path: Path):
     rng = torch.Generator().manual_seed(0)
     network = new_generator(MINIATURE.generator, rng)
     plain = {f"diffusion_model.{k}": v.detach() for k, v in network.state_dict().items()}
@@ -65,7 +65,11 @@ def test_the_loader_patches_the_weights_that_merging_gives(comfyui: Path, tmp_pa
     assert done.stdout.split()[-1] == str(2 * 10)
     assert "not loaded" not in done.stderr + done.stdout
     patched = load_file(tmp_path / "patched.safetensors")
-    for key, weight in merge_lora(network).state_dict().items():
-        torch.testing.assert_close(patched[f"diffusion_model.{key}"], weight)
+    expected = dict(plain)
+    for name, layer in network.named_modules():
+        if isinstance(layer, LoRALinear):
+            trained = layer.base.weight + layer.scale * layer.up @ layer.down
+            expected[f"diffusion_model.{name}.weight"] = trained.detach()
+    torch.testing.assert_close(patched, expected)
     changed = [k for k in plain if not torch.equal(patched[k], plain[k])]
     assert len(changed) == 2 * 10

@@ -15,7 +15,7 @@ from flashhead.cli.main import main
 from flashhead.errors import CheckpointError, PortraitWarning
 from flashhead.examples import PHOTOGRAPH
 from flashhead.media.audio_source import FileAudio
-from flashhead.training.evaluation.signals import correlation
+from flashhead.training.signals import correlation
 
 HERE = Path(__file__).parents[1] / "fixtures" / "pocket"
 

@@ -8,17 +8,25 @@ import torch
 from PIL import Image
 
 from flashhead.training.evaluation.frames import measure_frames
-from flashhead.training.evaluation.openness import openness
+from flashhead.training.evaluation.openness import MouthMeter
 from flashhead.training.evaluation.pictures import BACKGROUND, COLORS, contact_sheet, curves
 from flashhead.training.evaluation.regions import Regions, grow
 from flashhead.training.evaluation.report import evaluate
-from flashhead.training.evaluation.signals import correlation, lip_sync, moving_mean, psnr
 from flashhead.training.evaluation.summary import drift, frozen_frames, seam_ratio, summarize
-from flashhead.training.evaluation.tracking import centre_of, put_back, track_pose
+from flashhead.training.evaluation.tracking import centre_of, track_pose
+from flashhead.training.faces.head_pose import undo_pose
+from flashhead.training.signals import correlation, lip_sync, psnr
 
 from .synthetic import FRAMES, MIDDLE, SIDE, draw, regions, speech, sway, video
 
 PORTRAIT = draw()
+
+
+def openness(frames: torch.Tensor, *, tracked: bool = True) -> torch.Tensor:
+    """Of the mouth in pixels (T,); without tracking, as if the head did not move."""
+    if tracked:
+        return measure_frames([frames], PORTRAIT, regions()).openness
+    return MouthMeter.of(PORTRAIT, regions()).read(frames)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +68,7 @@ def test_shuffled_speech_has_no_sync():
 
 
 def test_small_signals():
-    assert moving_mean(torch.arange(4.0), 2).tolist() == [0.5, 1.5, 2.5]
+
     assert psnr(torch.tensor([0.01, 0.0])).tolist() == pytest.approx([20, 100])
 
 
@@ -88,34 +96,33 @@ def test_the_head_is_tracked_between_pixels(talking):
 def test_a_head_put_back_is_where_it_was():
     pose = torch.tensor([[-3.0, 2.0, 0.0]])
     moved = torch.roll(PORTRAIT[None], (2, -3), (1, 2))
-    placed = put_back(moved, pose, (32.0, 32.0))[0]
+    placed = undo_pose(moved, pose, (32.0, 32.0))[0]
     torch.testing.assert_close(placed[8:-8, 8:-8], PORTRAIT[8:-8, 8:-8], atol=1e-5, rtol=1e-4)
     quarter = torch.tensor([[0.0, 0.0, math.pi / 2]])
     turned = torch.rot90(PORTRAIT[None], -1, (1, 2))  # clockwise
-    placed = put_back(turned, quarter, (31.5, 31.5))[0]
+    placed = undo_pose(turned, quarter, (31.5, 31.5))[0]
     torch.testing.assert_close(placed, PORTRAIT, atol=1e-4, rtol=1e-4)
 
 
 def test_openness_is_measured_in_the_heads_own_frame(talking, truth):
-    assert correlation(truth, openness(talking, PORTRAIT, regions())) > 0.985
+    assert correlation(truth, openness(talking)) > 0.985
     # Without tracking the sway would show.
-    still = torch.zeros(FRAMES, 3)
-    naive = correlation(truth, openness(talking, PORTRAIT, regions(), still))
-    assert naive < correlation(truth, openness(talking, PORTRAIT, regions()))
+    naive = correlation(truth, openness(talking, tracked=False))
+    assert naive < correlation(truth, openness(talking))
 
 
 def test_openness_is_in_pixels_and_zero_when_shut():
     steps = torch.tensor([0.0, 0.25, 0.5, 1.0])
-    read = openness(video(steps, moving=False), PORTRAIT, regions())
+    read = openness(video(steps, moving=False))
     assert read[0] < 0.1
     assert read.tolist() == pytest.approx([0, 2.5, 5, 10], rel=0.25)
 
 
 def test_openness_does_not_see_the_width():
     truth = speech(60)
-    steady = openness(video(truth, moving=False), PORTRAIT, regions())
+    steady = openness(video(truth, moving=False))
     width = 0.8 + 0.2 * torch.sin(torch.arange(60) * 0.9)
-    varied = openness(video(truth, moving=False, width=width), PORTRAIT, regions())
+    varied = openness(video(truth, moving=False, width=width))
     assert correlation(steady, varied) > 0.99
 
 

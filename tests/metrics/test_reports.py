@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from flashhead.training.commands.measure import main
-from flashhead.training.data.clip_cache import ClipCache, write_clips
+from flashhead.training.__main__ import main
+from flashhead.training.data.clip_dataset import ClipDataset, write_clips
 from flashhead.training.evaluation.clip_reports import as_teacher, mean_figures, report_clip
 from flashhead.training.faces.drawn_clips import draw_clip
 from flashhead.training.faces.identities import REPERTOIRE
@@ -34,7 +34,7 @@ def clips(tmp_path_factory):
 
 
 def test_the_drawn_clips_themselves_are_in_sync(clips, tmp_path, capsys):
-    status = main(f"--clips {clips} --output {tmp_path} --kind drawn".split())
+    status = main(f"measure --clips {clips} --output {tmp_path} --kind drawn".split())
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert status == 0 and json.loads(capsys.readouterr().out) == figures
     assert figures["drawn"]["sync.correlation"] > 0.95 and figures["drawn"]["sync.lag"] == 0
@@ -45,7 +45,9 @@ def test_the_drawn_clips_themselves_are_in_sync(clips, tmp_path, capsys):
 
 def test_a_checkpoint_is_measured_in_every_way(clips, tmp_path):
     kinds = ("generated", "shuffled", "silent", "reconstructed")
-    arguments = f"--clips {clips} --output {tmp_path} --checkpoint {CHECKPOINT} --variant lite"
+    arguments = (
+        f"measure --clips {clips} --output {tmp_path} --checkpoint {CHECKPOINT} --variant lite"
+    )
     words = [word for kind in kinds for word in ("--kind", kind)]
     assert main([*arguments.split(), *words, "--count", "1", "--steps", "2"]) == 0
     figures = json.loads((tmp_path / "figures.json").read_text())
@@ -58,7 +60,7 @@ def test_a_checkpoint_is_measured_in_every_way(clips, tmp_path):
 
 
 def test_a_checkpoint_is_asked_for(clips, tmp_path, capsys):
-    assert main(f"--clips {clips} --output {tmp_path}".split()) == 1
+    assert main(f"measure --clips {clips} --output {tmp_path}".split()) == 1
     assert "--checkpoint is missing" in capsys.readouterr().err
 
 
@@ -66,7 +68,7 @@ def test_repeated_speech_and_means(clips):
     import flashhead
 
     bundle = flashhead.load_bundle(CHECKPOINT, "lite")
-    clip = ClipCache(clips)[0]
+    clip = ClipDataset(clips)[0]
     reports = [
         report_clip(bundle, clip, repeat=repeat, steps=2, name=f"r{repeat}") for repeat in (1, 2)
     ]
@@ -75,5 +77,7 @@ def test_repeated_speech_and_means(clips):
     assert as_teacher(bundle).variant == "pretrained"
     with pytest.raises(ValueError, match="needs another clip"):
         report_clip(bundle, clip, "shuffled")
+    with pytest.raises(ValueError, match="needs a checkpoint"):
+        report_clip(None, clip)
     with pytest.raises(ValueError, match="Unknown kind"):
         report_clip(bundle, clip, "sung")

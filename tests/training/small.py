@@ -6,7 +6,7 @@ from flashhead.geometry import CHUNK_FRAMES
 from flashhead.models.generator import Generator
 from flashhead.testing import MINIATURE, MINIATURE_PRO
 from flashhead.training.data.chunk_batch import ChunkBatch
-from flashhead.training.stages.initialisation import new_audio_encoder, new_generator
+from flashhead.training.networks.initialisation import new_audio_encoder, new_generator
 
 CONFIG = MINIATURE.generator
 

@@ -1,9 +1,9 @@
-"""Recomputed activations and visiting weights change nothing but memory."""
+"""Recomputed activations and offloaded weights change nothing but memory."""
 
 import torch
 
-from flashhead.training.stages.activation_memory import checkpoint_blocks, offload_blocks
-from flashhead.training.stages.lora import LoRALinear, add_lora
+from flashhead.training.networks.activation_memory import checkpoint_blocks, offload_blocks
+from flashhead.training.networks.lora import LoRALinear, add_lora
 
 from .small import chunk, generator, rng
 
@@ -38,11 +38,11 @@ def test_recomputing_gives_the_same_gradients():
     assert len(runs) == 3
 
 
-def test_visiting_weights_give_the_same_gradients():
+def test_offloaded_weights_give_the_same_gradients():
     expected, gradients = backward(adapted())
-    out, visited = backward(offload_blocks(adapted()))
+    out, offloaded = backward(offload_blocks(adapted()))
     torch.testing.assert_close(out, expected)
-    torch.testing.assert_close(visited, gradients)
+    torch.testing.assert_close(offloaded, gradients)
     assert gradients and all(n.endswith((".up", ".down")) for n in gradients)
 
 

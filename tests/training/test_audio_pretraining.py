@@ -1,12 +1,12 @@
-"""The audio encoder's supervision: what it hears, what it should say, and that it learns."""
+"""The audio encoder's pre-training: its inputs, its targets, and that it learns."""
 
 import pytest
 import torch
 
-from flashhead.training.stages.audio_pretraining import (
+from flashhead.training.audio.readout import (
     MouthReadout,
+    cached_mouth,
     draw_speech,
-    heard_mouth,
     read_mouth,
     readout_losses,
 )
@@ -17,8 +17,8 @@ from .small import audio_encoder, gradients, rng
 def test_the_mouth_beside_the_cache_by_hand():
     mouth = torch.tensor([[0.5, 0.1], [0.6, 0.2], [0.7, 0.3]])
     expected = torch.tensor([[0, 0.1], [0, 0.1], [0.5, 0.1], [0.6, 0.2]])
-    torch.testing.assert_close(heard_mouth(mouth, 2, 4 / 25), expected)
-    torch.testing.assert_close(heard_mouth(mouth, 3, 2 / 25), mouth[1:])
+    torch.testing.assert_close(cached_mouth(mouth, 2, 4 / 25), expected)
+    torch.testing.assert_close(cached_mouth(mouth, 3, 2 / 25), mouth[1:])
 
 
 def test_losses_by_hand():
@@ -36,9 +36,9 @@ def test_batches_line_up_and_repeat_with_the_seed():
     numbers = torch.arange(1.0, 51.0)
     clip = (numbers.repeat_interleave(640), torch.stack([numbers, numbers], dim=1))
     batch = draw_speech([clip] * 4, rng(), noise=0.0, cache_seconds=2.0)
-    heard = batch.waveform.view(4, 50, 640)[..., 0]
-    assert torch.equal(heard, batch.mouth[..., 0])
-    assert len({int(h[-1]) for h in heard}) > 1  # they end at different moments
+    frames = batch.waveform.view(4, 50, 640)[..., 0]
+    assert torch.equal(frames, batch.mouth[..., 0])
+    assert len({int(row[-1]) for row in frames}) > 1  # they end at different moments
     again = draw_speech([clip] * 4, rng(), noise=0.0, cache_seconds=2.0)
     assert torch.equal(again.waveform, batch.waveform)
 

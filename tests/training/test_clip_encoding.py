@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from flashhead.errors import FlashHeadError, SizeError
 from flashhead.stream.audio_context import AudioContextCache
+from flashhead.training.data.clip_dataset import ClipDataset, write_clips
 from flashhead.training.data.clip_encoding import encode, encode_clips, face_weight, mouth_truth
 from flashhead.training.data.clips import Clip
 from flashhead.training.data.encoded_clips import EncodedClip
@@ -44,7 +46,7 @@ def test_the_mouth_is_openness_and_width():
     known = clip()
     assert torch.equal(mouth_truth(known)[:, 0], known.openness)
     assert torch.equal(mouth_truth(known)[:, 1], known.width)
-    assert not mouth_truth(clip(openness=None)).any()
+    assert mouth_truth(clip(openness=None)).isnan().all()
 
 
 def test_pixels_are_scaled_to_what_the_vae_takes(bundle):
@@ -57,7 +59,7 @@ def test_pixels_are_scaled_to_what_the_vae_takes(bundle):
     torch.testing.assert_close(made.reference, reference)
 
 
-def test_speech_before_the_clip_is_heard(bundle):
+def test_speech_before_the_clip_is_in_its_audio_context(bundle):
     context = torch.randn(10 * 640, generator=rng(4))
     parts = (bundle.vae, bundle.audio_encoder, bundle.geometry)
     made = encode(*parts, clip(context=context))
@@ -70,25 +72,29 @@ def test_speech_before_the_clip_is_heard(bundle):
 
 
 def test_files_are_made_once(bundle, tmp_path):
-    class Source:
-        asked: list[int] = []
+    clips = ClipDataset(write_clips(tmp_path / "clips", [clip(), clip()]))
+    parts = (bundle.vae, bundle.audio_encoder, bundle.geometry, clips, tmp_path / "encoded")
+    first = next(encode_clips(*parts))
+    first.write_bytes(b"kept")
+    paths = list(encode_clips(*parts))
+    assert paths[0] == first and first.read_bytes() == b"kept"
+    assert EncodedClip.load(paths[1]).chunks == 1 and len(paths) == 2
 
-        def __len__(self):
-            return 2
 
-        def __getitem__(self, index):
-            self.asked.append(index)
-            return clip()
-
+def test_clips_that_cannot_be_encoded_are_refused_at_once(bundle, tmp_path):
     parts = (bundle.vae, bundle.audio_encoder, bundle.geometry)
-    first = next(iter(encode_clips(*parts, Source(), tmp_path)))
-    paths = list(encode_clips(*parts, Source(), tmp_path))
-    assert Source.asked == [0, 1] and paths[0] == first
-    assert [EncodedClip.load(path).chunks for path in paths] == [1, 1]
+    clips = ClipDataset(write_clips(tmp_path / "clips", [clip()]))
+    with pytest.raises(FlashHeadError, match="have 33 frames; expected at least 45"):
+        next(encode_clips(*parts, clips, tmp_path / "encoded", offsets=2))
+    odd = clip(video=clip().video[:, :24], portrait=clip().portrait[:24], mouth=None, face=None)
+    clips = ClipDataset(write_clips(tmp_path / "odd", [odd]))
+    with pytest.raises(SizeError, match="32x24"):
+        next(encode_clips(*parts, clips, tmp_path / "encoded"))
+    assert not (tmp_path / "encoded").exists()
 
 
 def test_offsets_start_between_the_chunks(bundle, tmp_path):
-    """From frame 12 the speech before it is still heard, and the pictures are 12 frames on."""
+    """From frame 12 on, with the speech before it in the audio context."""
     draw = rng(8)
     longer = Clip(
         torch.randint(256, (45, 32, 32, 3), generator=draw, dtype=torch.uint8),
@@ -96,7 +102,8 @@ def test_offsets_start_between_the_chunks(bundle, tmp_path):
         torch.zeros(32, 32, 3, dtype=torch.uint8),
     )
     parts = (bundle.vae, bundle.audio_encoder, bundle.geometry)
-    paths = list(encode_clips(*parts, [longer], tmp_path, offsets=2))
+    clips = ClipDataset(write_clips(tmp_path / "clips", [longer]))
+    paths = list(encode_clips(*parts, clips, tmp_path / "encoded", offsets=2))
     assert [path.name for path in paths] == ["000000-0.safetensors", "000000-1.safetensors"]
     second = EncodedClip.load(paths[1])
     cache = AudioContextCache.silent().push(longer.waveform)

@@ -1,11 +1,12 @@
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
 
 from flashhead.errors import FlashHeadError
-from flashhead.training.data.clip_cache import ClipCache, write_clips
-from flashhead.training.data.clips import Clip, ClipDataset, collate
+from flashhead.training.data.clip_dataset import ClipDataset, write_clips
+from flashhead.training.data.clips import Clip
 from flashhead.training.faces.drawn_clips import babbling_clips
 from flashhead.training.faces.motions import babble, blinks, idle
 
@@ -49,34 +50,9 @@ def test_speech_must_be_as_long_as_the_video():
         clip().cut(35, 10)
 
 
-def test_a_dataset_is_an_endless_stream_that_its_seed_fixes():
-    clips = [clip(50, 0), clip(20, 1), clip(60, 2)]
-    data = ClipDataset(clips, 33, context_samples=640, seed=4)
-    first, again = (list(itertools.islice(data, 8)) for _ in range(2))
-    assert {c.identity for c in first} == {0, 2}
-    for a, b in zip(first, again, strict=True):
-        assert torch.equal(a.video, b.video)
-    other = list(itertools.islice(ClipDataset(clips, 33, seed=5), 8))
-    assert any(
-        a.video[0, 0, 0, 0] != b.video[0, 0, 0, 0] for a, b in zip(first, other, strict=True)
-    )
-    with pytest.raises(ValueError, match="None of 3 clips has 70 frames"):
-        ClipDataset(clips, 70)
-
-
-def test_batches_stack_what_all_clips_have():
-    loader = torch.utils.data.DataLoader(
-        ClipDataset([clip()], 33, context_samples=640), batch_size=2, collate_fn=collate
-    )
-    batch = next(iter(loader))
-    assert batch["video"].shape == (2, 33, 4, 4, 3)
-    assert batch["waveform"].shape == (2, 33 * 640) and batch["context"].shape == (2, 640)
-    assert batch["identity"] == [0, 0] and "mouth" not in batch
-
-
 def test_clips_survive_the_cache(tmp_path):
     drawn = list(itertools.islice(babbling_clips(32, 9, seed=1), 3))
-    cache = ClipCache(write_clips(tmp_path / "set", iter(drawn), 3))
+    cache = ClipDataset(write_clips(tmp_path / "set", iter(drawn), 3))
     assert len(cache) == 3 and cache.frames == 9 and cache.identities == [0, 1, 2]
     for stored, made in zip(cache, drawn, strict=True):
         for name in ("video", "waveform", "portrait", "openness", "mouth", "eyes", "pose"):
@@ -86,10 +62,32 @@ def test_clips_survive_the_cache(tmp_path):
 
 
 def test_an_unfinished_cache_is_refused(tmp_path):
-    with pytest.raises(FlashHeadError, match="1 clips came, and 2 were asked for"):
+    with pytest.raises(FlashHeadError, match="1 clips came; expected 2"):
         write_clips(tmp_path / "set", itertools.islice(babbling_clips(32, 5, seed=1), 1), 2)
     with pytest.raises(FlashHeadError, match="does not exist"):
-        ClipCache(tmp_path / "set")
+        ClipDataset(tmp_path / "set")
+
+
+def test_what_clips_do_not_know_is_left_out(tmp_path):
+    """Also when a data set whose clips knew more is replaced; any number of clips may come."""
+    write_clips(tmp_path, babbling_clips(32, 5, seed=1), 2)
+    known = [replace(clip(5, n), openness=None, identity=None) for n in range(3)]
+    context = torch.arange(3.0)
+    cache = ClipDataset(write_clips(tmp_path, [replace(c, context=context) for c in known]))
+    assert len(cache) == 3 and set(cache.arrays) == {"video", "waveform", "portrait", "context"}
+    for stored, made in zip(cache, known, strict=True):
+        assert torch.equal(stored.video, made.video) and stored.openness is stored.identity is None
+        assert torch.equal(stored.context, context)
+    with pytest.raises(FlashHeadError, match="do not know their mouth"):
+        ClipDataset(tmp_path, needed=("video", "mouth"))
+
+
+@pytest.mark.parametrize("other", [clip(6), replace(clip(5), openness=None)])
+def test_clips_of_a_set_are_alike(tmp_path, other):
+    with pytest.raises(FlashHeadError, match="clip 1 has other fields or another length"):
+        write_clips(tmp_path, [clip(5), other])
+    with pytest.raises(FlashHeadError, match="does not exist"):
+        ClipDataset(tmp_path)
 
 
 def test_babble_covers_the_mouth_and_repeats_with_its_seed():

@@ -11,27 +11,17 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import flashhead
-from flashhead.errors import FlashHeadError
-from flashhead.training.commands import (
-    encode_clips,
-    train_audio,
-    train_distillation,
-    train_flow,
-    write_bundle,
-)
-from flashhead.training.commands.stage_options import (
-    CONFIGS,
-    stage_parser,
-    stage_settings,
-    stop_signal,
-)
-from flashhead.training.data.clip_cache import ClipCache, write_clips
+from flashhead.training.__main__ import main
+from flashhead.training.commands.audio import AudioRun
+from flashhead.training.commands.distillation import DistillationRun
+from flashhead.training.commands.flow import FlowRun
+from flashhead.training.commands.options import stage_parser, stage_settings, stop_signal
+from flashhead.training.commands.vae import VAERun
+from flashhead.training.data.clip_dataset import ClipDataset, write_clips
 from flashhead.training.faces.drawn_clips import draw_clip
 from flashhead.training.faces.identities import REPERTOIRE
 from flashhead.training.speech.speech_set import SpeechSetSettings, make_speech_set
 from flashhead.training.speech.tracks import SpeechTrack
-from flashhead.training.stages.distillation_stage import StudentSettings
-from flashhead.training.stages.flow_stage import FlowSettings
 
 from .conftest import FIXTURES
 from .small import rng
@@ -61,9 +51,8 @@ def data(tmp_path_factory):
     write_clips(root / "clips", clips(), 2)
     for name in ("VAE_LTX", "wav2vec2-base-960h"):
         shutil.copytree(FIXTURES / "tiny-checkpoint" / name, root / "checkpoint" / name)
-    encode_clips.main(
-        f"--clips {root}/clips --checkpoint {root}/checkpoint --output {root}/encoded".split()
-    )
+    words = f"encode --clips {root}/clips --checkpoint {root}/checkpoint --output {root}/encoded"
+    assert main(words.split()) == 0
     return root
 
 
@@ -73,26 +62,23 @@ def common(data, work, output) -> list[str]:
     ).split()
 
 
-def test_both_stages_make_a_checkpoint_that_talks(data, tmp_path):
+def test_both_stages_make_a_checkpoint_that_talks(data, tmp_path, capsys):
     small = settings(*(f"generator.{text}" for text in SMALL), "stage.batch=2")
     arguments = common(data, tmp_path / "work1", data / "stage1")
-    train_flow.main([*arguments, "--updates", "2", *small])
-    train_distillation.main(
-        [
-            *common(data, tmp_path / "work2", data / "checkpoint"),
-            *("--generator", str(data / "stage1" / "Model_Lite"), "--updates", "1"),
-            *settings("stage.batch=1", "stage.fake_updates=1"),
-        ]
-    )
+    assert main(["flow", *arguments, "--updates", "2", *small]) == 0
+    arguments = common(data, tmp_path / "work2", data / "checkpoint")
+    arguments += ["--updates", "1", *settings("stage.batch=1", "stage.fake_updates=1")]
+    assert main(["distillation", *arguments]) == 1
+    assert "--generator is missing" in capsys.readouterr().err
+    generator = str(data / "stage1" / "Model_Lite")
+    assert main(["distillation", *arguments, "--generator", generator]) == 0
     line = json.loads((tmp_path / "work2" / "log.jsonl").read_text())
     assert line["step"] == 1 and {"dmd", "regression", "fake", "seconds"} <= set(line)
     (tmp_path / "faces").mkdir()
-    portrait = ClipCache(data / "clips")[0].portrait
+    portrait = ClipDataset(data / "clips")[0].portrait
     Image.fromarray(portrait.numpy()).save(tmp_path / "faces" / "one.png")
-    write_bundle.main(
-        f"--checkpoint {data}/checkpoint --portraits {tmp_path}/faces --size 64 --dtype fp32 "
-        f"--output {tmp_path}/small.safetensors".split()
-    )
+    words = f"bundle --checkpoint {data}/checkpoint --portraits {tmp_path}/faces --size 64"
+    assert main(f"{words} --dtype fp32 --output {tmp_path}/small.safetensors".split()) == 0
     bundle = flashhead.load_bundle(tmp_path / "small.safetensors")
     with warnings.catch_warnings():
         warnings.simplefilter("error", flashhead.PortraitWarning)
@@ -102,17 +88,17 @@ def test_both_stages_make_a_checkpoint_that_talks(data, tmp_path):
 
 
 @pytest.mark.parametrize("memory", ["--recompute", "--offload"])
-def test_fine_tuning_writes_a_lora(data, tmp_path, memory):
+def test_fine_tuning_writes_a_lora(data, tmp_path, memory, capsys):
     arguments = common(data, tmp_path / "work", tmp_path / "lora.safetensors")
     generator = FIXTURES / "tiny-checkpoint" / "Model_Lite"
     arguments += ["--generator", str(generator), "--updates", "1", memory]
-    train_flow.main([*arguments, "--lora", "2"])
+    assert main(["flow", *arguments, "--lora", "2"]) == 0
     keys = load_file(tmp_path / "lora.safetensors")
     assert all(key.startswith("diffusion_model.blocks.") for key in keys)
     assert any(bool(keys[key].any()) for key in keys if ".lora_B." in key)
     if memory == "--offload":
-        with pytest.raises(FlashHeadError, match="needs --lora"):
-            train_flow.main(arguments)
+        assert main(["flow", *arguments]) == 1
+        assert "needs --lora" in capsys.readouterr().err
 
 
 def test_the_audio_encoder_is_pre_trained(tmp_path):
@@ -124,14 +110,16 @@ def test_the_audio_encoder_is_pre_trained(tmp_path):
         return SpeechTrack(mouth.repeat_interleave(640), mouth, mouth)
 
     for name in ("speech", "held-out"):
-        make_speech_set(SpeechSetSettings(2, 2.0), work / f"{name}.safetensors", tone)
+        make_speech_set(
+            SpeechSetSettings(tracks=2, seconds=2.0), work / f"{name}.safetensors", tone
+        )
     small = settings(
         *(f"encoder.{name}=16" for name in ("conv_dim", "hidden_size", "intermediate_size")),
         "encoder.num_hidden_layers=2",
         "stage.batch=1",
     )
     arguments = f"--work {work} --output {tmp_path}/root --report 1 --updates 10".split()
-    train_audio.main([*arguments, *small])
+    assert main(["audio", *arguments, *small]) == 0
     assert (tmp_path / "root" / "wav2vec2-base-960h" / "model.safetensors").is_file()
     lines = [json.loads(line) for line in (work / "log.jsonl").open()]
     measured = [line["measured"] for line in lines if "measured" in line]
@@ -164,22 +152,20 @@ def test_a_run_is_stopped_by_a_signal_or_by_time():
         assert should_stop()
 
 
-def test_learning_rates_end_with_the_run():
-    assert FlowSettings().planned(7).update.updates == 7
-    student = StudentSettings(fake_updates=5).planned(7)
-    assert (student.student.updates, student.fake.updates) == (7, 35)
+RUNS = {"audio": AudioRun, "stage1": FlowRun, "stage2": DistillationRun, "vae": VAERun}
 
 
-def test_the_settings_that_ship_are_valid():
-    runs = {
-        "audio.json": train_audio.AudioRun,
-        "stage1.json": train_flow.FlowRun,
-        "stage2.json": train_distillation.DistillationRun,
-    }
-    for name, run in runs.items():
-        arguments = stage_parser("flow", "").parse_args(["--work", "w", "--set", "seed=9"])
-        assert stage_settings(run, arguments, name).seed == 9
-        assert (CONFIGS / name).is_file()
-    arguments = stage_parser("flow", "").parse_args(["--work", "w", "--set", "seed"])
-    with pytest.raises(FlashHeadError, match="has no '='"):
-        stage_settings(train_flow.FlowRun, arguments, "stage1.json")
+@pytest.mark.parametrize("name", RUNS)
+def test_the_settings_that_ship_are_valid(name):
+    arguments = stage_parser("flow", "").parse_args(["--work", "w", "--set", "seed=9"])
+    assert stage_settings(RUNS[name], arguments, f"{name}.json").seed == 9
+
+
+def test_wrong_arguments_are_one_sentence(data, tmp_path, capsys):
+    arguments = ["flow", *common(data, tmp_path, tmp_path)]
+    for text, message in (
+        ("seed", "'--set seed' has no '='; expected NAME=VALUE."),
+        ("stage.batch=many", "stage1.json: stage.batch is 'many': input should be a valid integer"),
+    ):
+        assert main([*arguments, "--set", text]) == 1
+        assert message in capsys.readouterr().err

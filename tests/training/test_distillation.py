@@ -1,6 +1,7 @@
 """Stage 2: losses by hand, the sampler's own steps, and gradients that stop where they should."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -9,15 +10,7 @@ from flashhead.image.color import color_target
 from flashhead.stream.loop import ChunkAudio, ChunkLoop
 from flashhead.stream.sampling import plan_sampling, sample_latents
 from flashhead.stream.settings import Settings
-from flashhead.testing import MINIATURE
-from flashhead.training.stages.distillation import (
-    DistillationSettings,
-    StudentStart,
-    fake_losses,
-    start_student,
-    student_losses,
-)
-from flashhead.training.stages.dmd import (
+from flashhead.training.distillation.dmd import (
     ScoreDraws,
     dmd_gradient,
     dmd_loss,
@@ -26,13 +19,25 @@ from flashhead.training.stages.dmd import (
     noise_with_motion,
     regression_loss,
 )
-from flashhead.training.stages.flow_matching import new_frames
-from flashhead.training.stages.initialisation import frozen, new_generator
-from flashhead.training.stages.rollout import MotionPath, roll_out, sample_truncated
+from flashhead.training.distillation.losses import (
+    DistillationSettings,
+    StudentStart,
+    fake_losses,
+    start_student,
+    student_losses,
+)
+from flashhead.training.distillation.rollout import (
+    latent_motion,
+    pixel_motion,
+    roll_out,
+    sample_truncated,
+)
+from flashhead.training.flow.matching import new_frames
+from flashhead.training.networks.initialisation import frozen, new_generator
 
 from .small import CONFIG, Calls, chunk, generator, gradients, rng
 
-LATENTS = MotionPath(CONFIG.geometry, kind="latents")
+COLORS = color_target(torch.zeros(1, 3, 1, 4, 4))
 SETTINGS = DistillationSettings()
 
 
@@ -79,10 +84,10 @@ def test_regression_by_hand():
 def test_guidance_by_hand():
     network, truth, sigma = generator(), chunk(), torch.tensor([0.5])
     silent = replace(truth, context=torch.zeros_like(truth.context))
-    heard, quiet = (guided_velocity(network, truth.latents, sigma, c, 1.0) for c in (truth, silent))
-    assert (heard - quiet).abs().max() > 1e-3
+    loud, quiet = (guided_velocity(network, truth.latents, sigma, c, 1.0) for c in (truth, silent))
+    assert (loud - quiet).abs().max() > 1e-3
     guided = guided_velocity(network, truth.latents, sigma, truth, 3.0)
-    torch.testing.assert_close(guided, quiet + 3 * (heard - quiet))
+    torch.testing.assert_close(guided, quiet + 3 * (loud - quiet))
 
 
 def test_the_fake_score_learns_flow_matching_on_the_students_latents():
@@ -146,7 +151,7 @@ def test_earlier_chunks_get_no_gradient_but_shape_the_last_one():
     chunks = [chunk(seed=n) for n in range(3)]
     for c in chunks:
         c.context.requires_grad_(True)
-    at = start_student(student, chunks, LATENTS, None, SETTINGS, rng(1))
+    at = start_student(student, chunks, latent_motion, COLORS, SETTINGS, rng(1))
     assert not at.motion.requires_grad
     assert not torch.equal(at.motion, at.oracle)
     torch.testing.assert_close(at.oracle, chunks[2].latents[:, :, :2])
@@ -175,7 +180,7 @@ def test_a_fake_score_update_reaches_the_fake_score_alone():
 def test_the_real_score_sees_ground_truth_motion_unless_it_is_switched_off(oracle):
     student, real, fake, at = generator(0), generator(2), generator(4), start()
     seen, beside = Calls(real), Calls(fake)
-    settings = replace(SETTINGS, oracle=oracle)
+    settings = DistillationSettings(oracle=oracle)
     student_losses(student, real, fake, at, settings, rng())
     assert len(seen.inputs) == 2  # with audio and silent
     for x, *_ in seen.inputs:
@@ -188,11 +193,11 @@ def test_the_real_score_sees_ground_truth_motion_unless_it_is_switched_off(oracl
 
 
 def test_cold_start_gives_one_frame():
-    cold = replace(SETTINGS, cold_start=1.0)
-    at = start_student(generator(), [chunk()], LATENTS, None, cold, rng())
+    cold = DistillationSettings(cold_start=1.0)
+    at = start_student(generator(), [chunk()], latent_motion, COLORS, cold, rng())
     assert at.motion.shape[2] == 1 and at.new.flatten().tolist() == [0, 1, 1, 1, 1]
-    never = replace(SETTINGS, cold_start=0.0)
-    at = start_student(generator(), [chunk()], LATENTS, None, never, rng())
+    never = DistillationSettings(cold_start=0.0)
+    at = start_student(generator(), [chunk()], latent_motion, COLORS, never, rng())
     torch.testing.assert_close(at.motion, chunk().latents[:, :, :2])
 
 
@@ -210,24 +215,17 @@ def test_a_rollout_is_inferences_loop(bundle):
         sampled, state = loop.sampler.sample(part, state)
         _, state = loop.decoder.decode(sampled, state)
     latents = sampled.latents
-    path = MotionPath(geometry, bundle.vae)
+    next_motion = partial(pixel_motion, bundle.vae, geometry)
     first = portrait.latents[:, :, :1]
-    motion = roll_out(network, history, first, path, portrait.color, draws)
+    motion = roll_out(network, history, first, next_motion, portrait.color, draws)
     torch.testing.assert_close(motion, state.motion)
-    plain = MotionPath(geometry, bundle.vae, color_match=0.0).follow(latents, None)
+    plain = next_motion(latents, portrait.color, color_match=0.0)
     assert (plain - motion).abs().max() > 1e-3
 
 
-def test_motion_paths_are_checked():
-    geometry = CONFIG.geometry
-    with pytest.raises(ValueError, match="needs a VAE"):
-        MotionPath(geometry)
-    with pytest.raises(ValueError, match="Unknown motion path"):
-        MotionPath(geometry, kind="both")
-    assert MINIATURE.generator is CONFIG
-    colors = color_target(torch.zeros(1, 3, 1, 4, 4))
+def test_latent_motion_hands_on_the_last_latents():
     latents = chunk().latents
-    assert torch.equal(LATENTS.follow(latents, colors), latents[:, :, -2:])
+    assert torch.equal(latent_motion(latents, COLORS), latents[:, :, -2:])
 
 
 def test_noise_with_motion_keeps_motion_clean():

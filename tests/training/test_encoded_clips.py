@@ -1,4 +1,4 @@
-"""Training hears and sees what a stream does: the audio cache, shared motion frames."""
+"""Encoded clips hold what a stream computes: the audio cache, shared motion frames."""
 
 import pytest
 import torch
@@ -7,10 +7,10 @@ from flashhead.geometry import SAMPLES_PER_FRAME
 from flashhead.stream.audio_context import AudioContextCache
 from flashhead.training.data.encoded_clips import (
     EncodedClip,
+    cached_samples,
     encode_clip,
     gather_chunks,
     gather_colors,
-    heard_samples,
 )
 
 from .small import rng
@@ -37,22 +37,22 @@ def encoded(bundle, clip):
 
 def test_the_cache_by_hand():
     speech = torch.arange(1, 4 * 640 + 1, dtype=torch.float32)
-    cache = heard_samples(speech, 2, cache_seconds=3 / 25)
+    cache = cached_samples(speech, 2, cache_seconds=3 / 25)
     assert len(cache) == 3 * 640
     assert not cache[:640].any() and torch.equal(cache[640:], speech[:1280])
-    assert torch.equal(heard_samples(speech, 4, 3 / 25), speech[640:])
-    beyond = heard_samples(speech, 5, 3 / 25)
+    assert torch.equal(cached_samples(speech, 4, 3 / 25), speech[640:])
+    beyond = cached_samples(speech, 5, 3 / 25)
     assert torch.equal(beyond[:1280], speech[1280:]) and not beyond[1280:].any()
 
 
-def test_windows_are_those_of_a_stream(bundle, clip, encoded):
+def test_the_audio_context_is_that_of_a_stream(bundle, clip, encoded):
     """Push the clip's audio as a stream does; its chunk 1 ends where the second chunk here does."""
     cache = AudioContextCache.silent().push(clip["speech"])
     expected = cache.context(bundle.audio_encoder, 33)[0]
     torch.testing.assert_close(encoded.context[1], expected, atol=1e-5, rtol=1e-4)
 
 
-def test_without_a_cache_a_chunk_hears_itself_alone(bundle, clip, encoded):
+def test_without_a_cache_a_chunk_gets_its_own_audio_alone(bundle, clip, encoded):
     alone = encode_clip(
         bundle.vae, bundle.audio_encoder, bundle.geometry, cache_seconds=33 / 25, **clip
     )

@@ -7,13 +7,13 @@ import flashhead
 from flashhead.models.ltx_vae import LTXVAE
 from flashhead.models.wan_vae import WanVAE
 from flashhead.testing import MINIATURE, MINIATURE_PRO
-from flashhead.training.stages.export import (
+from flashhead.training.networks.export import (
     export_audio_encoder,
     export_generator,
     export_vae,
-    family,
+    variant_of,
 )
-from flashhead.training.stages.initialisation import fill_weights
+from flashhead.training.networks.initialisation import fill_weights
 
 from .small import audio_encoder, generator, rng
 
@@ -27,7 +27,7 @@ def test_a_trained_checkpoint_loads(tmp_path, variant):
         vae.latents_mean.normal_(generator=rng())
         vae.latents_std.fill_(2)
     network, encoder = generator(pro=variant == "pro"), audio_encoder()
-    assert family(vae) == variant
+    assert variant_of(vae) == variant
     export_generator(network, tmp_path, variant)
     export_vae(vae, tmp_path)
     export_audio_encoder(encoder, tmp_path)
@@ -42,4 +42,4 @@ def test_a_trained_checkpoint_loads(tmp_path, variant):
         expected = made.state_dict()
         for key, tensor in loaded.state_dict().items():
             torch.testing.assert_close(tensor, expected[key].detach(), rtol=0, atol=0)
-    assert not list(tmp_path.rglob("*.partial"))
+    assert not list(tmp_path.rglob("*.part"))

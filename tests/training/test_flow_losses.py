@@ -4,15 +4,15 @@ import pytest
 import torch
 
 from flashhead.training.data.latent_regions import pool_region
-from flashhead.training.stages.flow_losses import (
+from flashhead.training.flow.losses import (
     diffusion_loss,
     face_loss,
     flow_losses,
     temporal_loss,
     weighted_mean,
 )
-from flashhead.training.stages.flow_matching import FlowPrediction, new_frames
-from flashhead.training.stages.mouth_head import MouthHead, mouth_losses
+from flashhead.training.flow.matching import FlowPrediction, new_frames
+from flashhead.training.flow.mouth_head import MouthHead, mouth_losses
 
 
 def prediction(velocity, target, motion: int) -> FlowPrediction:

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from flashhead.stream.sampling import SamplingPlan, sample_latents
 from flashhead.stream.schedule import timesteps
-from flashhead.training.stages.flow_matching import (
+from flashhead.training.flow.matching import (
     FlowDraws,
     add_noise,
     draw_motion,
@@ -84,7 +84,7 @@ def test_motion_frames_go_in_clean_and_the_timestep_is_a_thousand_sigmas():
         noise=torch.randn(batch.latents.shape, generator=rng()),
         sigma=torch.tensor([0.25, 1.0]),
         motion=torch.tensor([1, 2]),
-        heard=torch.tensor([True, False]),
+        with_audio=torch.tensor([True, False]),
     )
     prediction = predict_flow(network, batch, draws)
     x, timestep, context, reference = calls.inputs[0]

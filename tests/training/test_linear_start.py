@@ -7,10 +7,10 @@ import torch
 from flashhead.checkpoint.configs import read_ltx_config, to_config
 from flashhead.errors import FlashHeadError
 from flashhead.models.config import LTXVAEConfig
-from flashhead.training.data.clip_cache import ClipCache, write_clips
+from flashhead.training.data.clip_dataset import ClipDataset, write_clips
 from flashhead.training.faces.drawn_clips import babbling_clips
-from flashhead.training.stages.loop import LoopSettings, train
-from flashhead.training.stages.optimizers import Muon, branch_weights, orthogonalized
+from flashhead.training.optimisation.loop import LoopSettings, train
+from flashhead.training.optimisation.muon import Muon, branch_weights, orthogonalized
 from flashhead.training.vae.linear_start import linear_start, principal_components
 from flashhead.training.vae.network import new_vae
 from flashhead.training.vae.stage import VAESettings, VAEStage, fit_statistics
@@ -27,7 +27,7 @@ def rng(seed: int = 0) -> torch.Generator:
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clips")
-    return ClipCache(write_clips(folder, itertools.islice(babbling_clips(32, 17, 0), 4), 4))
+    return ClipDataset(write_clips(folder, itertools.islice(babbling_clips(32, 17, 0), 4), 4))
 
 
 def test_principal_components_by_hand():
@@ -122,13 +122,27 @@ def test_a_resumed_training_is_bit_identical(clips, tmp_path):
     asked = iter([False, False, True])
     train(first, tmp_path / "cut", loop, should_stop=lambda: next(asked))
     train(second, tmp_path / "cut", loop)
-    assert second.count == 6
+    assert second.updater.count == 6
     for (name, a), b in zip(
         whole.vae.state_dict().items(), second.vae.state_dict().values(), strict=True
     ):
         assert torch.equal(a, b), name
-    for name, mean in whole.averaged.items():
-        assert torch.equal(mean, second.averaged[name]), name
+    for name, mean in whole.averaged_weights().items():
+        assert torch.equal(mean, second.averaged_weights()[name]), name
+
+
+def test_an_encoder_that_stays_is_in_the_saved_state(clips):
+    """A resumed run makes no linear start, so its encoder comes from the state alone."""
+    settings = VAESettings(batch=1, frames=5, encoder=False, muon_rate=2e-3)
+    first = VAEStage(new_vae(LINEAR_ENCODER, rng()), clips, settings, 6)
+    first.step(rng(1))
+    state = first.state_dict()
+    assert set(state) == {"modules", "averaged", "optimizers", "count"}
+    second = VAEStage(new_vae(LINEAR_ENCODER, rng(9)), clips, settings, 6)
+    second.load_state_dict(state)
+    expected = first.averaged_vae().state_dict()
+    for name, weight in second.averaged_vae().state_dict().items():
+        assert torch.equal(weight, expected[name]), name
 
 
 def test_accumulated_batches_are_one_large_batch(clips):

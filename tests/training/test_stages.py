@@ -9,17 +9,17 @@ from torch import nn
 
 from flashhead.errors import FlashHeadError
 from flashhead.geometry import CHUNK_FRAMES
-from flashhead.training.data.clip_library import ClipLibrary
+from flashhead.training.audio.stage import AudioSettings, AudioStage
 from flashhead.training.data.encoded_clips import EncodedClip
-from flashhead.training.stages.audio_stage import AudioSettings, AudioStage
-from flashhead.training.stages.distillation import DistillationSettings
-from flashhead.training.stages.distillation_stage import DistillationStage, StudentSettings
-from flashhead.training.stages.flow_matching import FlowDraws
-from flashhead.training.stages.flow_stage import FlowSettings, FlowStage
-from flashhead.training.stages.loop import Schedule
-from flashhead.training.stages.lora import add_lora
-from flashhead.training.stages.rollout import MotionPath
-from flashhead.training.stages.updates import Updater, UpdateSettings, mixed_precision
+from flashhead.training.data.encoded_dataset import EncodedDataset
+from flashhead.training.distillation.losses import DistillationSettings
+from flashhead.training.distillation.rollout import latent_motion
+from flashhead.training.distillation.stage import DistillationStage, StudentSettings
+from flashhead.training.flow.matching import FlowDraws
+from flashhead.training.flow.stage import FlowSettings, FlowStage
+from flashhead.training.networks.lora import add_lora
+from flashhead.training.optimisation.loop import Schedule
+from flashhead.training.optimisation.updates import Updater, UpdateSettings
 
 from .small import CONFIG, audio_encoder, generator, rng
 
@@ -46,24 +46,24 @@ def encoded(chunks: int = 3, seed: int = 0) -> EncodedClip:
 
 
 @pytest.fixture
-def library():
-    return ClipLibrary([encoded()])
+def dataset():
+    return EncodedDataset([encoded()])
 
 
-def flow_stage(library, **settings) -> FlowStage:
-    return FlowStage(generator(), library, FlowSettings(batch=2, update=FAST, **settings))
+def flow_stage(dataset, **settings) -> FlowStage:
+    return FlowStage(generator(), dataset, FlowSettings(batch=2, update=FAST, **settings))
 
 
-def distillation_stage(library, **settings) -> DistillationStage:
+def distillation_stage(dataset, **settings) -> DistillationStage:
     return DistillationStage(
         generator(),
-        library,
-        MotionPath(CONFIG.geometry, kind="latents"),
+        dataset,
+        latent_motion,
         StudentSettings(
             batch=1,
             fake_updates=2,
             student=FAST,
-            fake=replace(FAST, average=0.0),
+            fake=FAST.model_copy(update={"average": 0.0}),
             **settings,
         ),
     )
@@ -81,9 +81,9 @@ def weights(stage) -> list[torch.Tensor]:
     return [w.clone() for w in state["weights"].values()]
 
 
-def test_stage_1_overfits_one_clip(library):
-    stage = flow_stage(library, audio_dropout=0.0, cold_start=0.5, mouth_weight=0.1)
-    batch = library.draw_chunks(8, rng(1))
+def test_stage_1_overfits_one_clip(dataset):
+    stage = flow_stage(dataset, audio_dropout=0.0, cold_start=0.5, mouth_weight=0.1)
+    batch = dataset.draw_chunks(8, rng(1))
     draws = FlowDraws.draw(batch.latents.shape, rng(2), audio_dropout=0.0)
 
     def held() -> float:
@@ -98,8 +98,8 @@ def test_stage_1_overfits_one_clip(library):
 
 
 @pytest.mark.parametrize("make", [flow_stage, distillation_stage, lambda _: audio_stage()])
-def test_a_stopped_stage_goes_on_as_if_it_had_not_stopped(library, make):
-    whole, random = make(library), rng(5)
+def test_a_stopped_stage_goes_on_as_if_it_had_not_stopped(dataset, make):
+    whole, random = make(dataset), rng(5)
     for _ in range(2):
         whole.step(random)
     state, numbers = whole.state_dict(), random.get_state()
@@ -108,7 +108,7 @@ def test_a_stopped_stage_goes_on_as_if_it_had_not_stopped(library, make):
     whole.step(random)
     buffer.seek(0)
     loaded = torch.load(buffer, weights_only=True)
-    resumed, random = make(library), torch.Generator()
+    resumed, random = make(dataset), torch.Generator()
     resumed.load_state_dict(loaded["stage"])
     random.set_state(loaded["random"])
     resumed.step(random)
@@ -116,8 +116,8 @@ def test_a_stopped_stage_goes_on_as_if_it_had_not_stopped(library, make):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
-def test_stage_2_updates_the_student_once_and_the_fake_score_more_often(library):
-    stage = distillation_stage(library)
+def test_stage_2_updates_the_student_once_and_the_fake_score_more_often(dataset):
+    stage = distillation_stage(dataset)
     real = [p.clone() for p in stage.real.parameters()]
     before = weights(stage)
     figures = stage.step(rng())
@@ -127,9 +127,9 @@ def test_stage_2_updates_the_student_once_and_the_fake_score_more_often(library)
     assert all(torch.equal(a, b) for a, b in zip(real, stage.real.parameters(), strict=True))
 
 
-def test_the_updates_of_a_step_may_share_a_rollout(library, monkeypatch):
+def test_the_updates_of_a_step_may_share_a_rollout(dataset, monkeypatch):
     for reuse, expected in ((False, 3), (True, 1)):
-        stage = distillation_stage(library, reuse=reuse)
+        stage = distillation_stage(dataset, reuse=reuse)
         count = []
         start = stage.start
         monkeypatch.setattr(stage, "start", lambda r, s=start, c=count: (c.append(1), s(r))[1])
@@ -137,11 +137,11 @@ def test_the_updates_of_a_step_may_share_a_rollout(library, monkeypatch):
         assert len(count) == expected
 
 
-def test_stage_2_trains_low_rank_matrices_alone(library):
+def test_stage_2_trains_low_rank_matrices_alone(dataset):
     stage = DistillationStage(
         generator(),
-        library,
-        MotionPath(CONFIG.geometry, kind="latents"),
+        dataset,
+        latent_motion,
         StudentSettings(batch=1, fake_updates=1, student=FAST, fake=FAST),
         adapt=lambda network: add_lora(network, 2, rng()),
     )
@@ -149,21 +149,41 @@ def test_stage_2_trains_low_rank_matrices_alone(library):
     assert all(key.endswith((".up", ".down")) for key in stage.student_updater.named)
 
 
-def test_the_ablations_are_switches(library):
+def test_the_ablations_are_switches(dataset):
     for settings in (
         DistillationSettings(oracle=False),
         DistillationSettings(cold_start=0.0),
         DistillationSettings(chunks=1),
     ):
-        assert distillation_stage(library, distillation=settings).step(rng())["loss"] >= 0
-    assert flow_stage(library, cold_start=0.0).step(rng())["loss"] > 0
+        assert distillation_stage(dataset, distillation=settings).step(rng())["loss"] >= 0
+    assert flow_stage(dataset, cold_start=0.0).step(rng())["loss"] > 0
 
 
-def test_runs_are_consecutive_chunks(library):
+def test_the_mouth_head_needs_clips_that_know_their_mouths():
+    unknown = replace(encoded(), mouth=torch.full((3, CHUNK_FRAMES, 2), torch.nan))
+    dataset = EncodedDataset([encoded(), unknown])
+    with pytest.raises(FlashHeadError, match="set stage.mouth_weight to 0"):
+        flow_stage(dataset, mouth_weight=1.0)
+    assert flow_stage(dataset).step(rng())["loss"] > 0
+
+
+def test_learning_rates_end_with_the_run(dataset):
+    schedule = Schedule(warmup=0, end=0.1)
+    settings = FlowSettings(batch=1, update=UpdateSettings(learning_rate=1.0, schedule=schedule))
+    stage, random = FlowStage(generator(), dataset, settings, 2), rng()
+    assert [stage.step(random)["rate"] for _ in range(2)] == [
+        pytest.approx(schedule.share(step, 2)) for step in range(2)
+    ]
+    student = StudentSettings(fake_updates=5)
+    stage = DistillationStage(generator(), dataset, latent_motion, student, 7)
+    assert (stage.student_updater.updates, stage.fake_updater.updates) == (7, 35)
+
+
+def test_runs_are_consecutive_chunks(dataset):
     lengths = set()
     random = rng()
     for _ in range(30):
-        chunks, colors = library.draw_runs(2, 2, random)
+        chunks, colors = dataset.draw_runs(2, 2, random)
         lengths.add(len(chunks))
         assert colors.mean.shape == (2, 3, 1, 1, 1)
         if len(chunks) == 2:
@@ -172,14 +192,14 @@ def test_runs_are_consecutive_chunks(library):
                     next(
                         n
                         for n in range(3)
-                        if torch.equal(chunk.context[sample], library.clips[0].context[n])
+                        if torch.equal(chunk.context[sample], dataset.clips[0].context[n])
                     )
                     for chunk in chunks
                 ]
                 assert where[1] == where[0] + 1
     assert lengths == {1, 2}
     with pytest.raises(FlashHeadError, match="no encoded clips"):
-        ClipLibrary([])
+        EncodedDataset([])
 
 
 def linear() -> nn.Linear:
@@ -225,7 +245,7 @@ def test_the_rate_warms_up_and_weights_are_averaged():
 def test_the_rate_follows_its_schedule():
     schedule = Schedule(warmup=1, end=0.1)
     layer = linear()
-    updater = Updater(UpdateSettings(learning_rate=2.0, schedule=schedule, updates=4), layer)
+    updater = Updater(UpdateSettings(learning_rate=2.0, schedule=schedule), layer, updates=4)
     rates = [updater.update(lambda: {"loss": layer.weight.sum()})["rate"] for _ in range(4)]
     assert rates == pytest.approx([2 * schedule.share(step, 4) for step in range(4)])
     assert rates[0] < rates[1] > rates[2] > rates[3]
@@ -239,12 +259,14 @@ def test_a_gradient_that_is_not_finite_stops_before_it_does_harm():
     assert layer.weight.item() == 1 and layer.weight.grad is None
 
 
-def test_mixed_precision(library):
+def test_mixed_precision(dataset):
     stage = FlowStage(
-        generator(), library, FlowSettings(batch=1, update=replace(FAST, precision="bfloat16"))
+        generator(),
+        dataset,
+        FlowSettings(batch=1, update=FAST.model_copy(update={"precision": "bfloat16"})),
     )
     figures = stage.step(rng())
     assert figures["loss"] > 0
     assert all(p.dtype == torch.float32 for p in stage.generator.parameters())
-    with pytest.raises(ValueError, match="Unknown precision"):
-        mixed_precision("cpu", "float8")
+    with pytest.raises(ValueError, match="precision"):
+        UpdateSettings(precision="float8")

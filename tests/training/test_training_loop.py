@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from flashhead.training.stages.loop import LOG, STATE, LoopSettings, Schedule, train
+from flashhead.training.optimisation.loop import LOG, STATE, LoopSettings, Schedule, train
 
 
 class Counting:
@@ -72,10 +72,10 @@ def test_a_checkpoint_replaces_the_last_one_whole(tmp_path, monkeypatch):
 
 
 def test_the_log_has_means_and_measurements(tmp_path):
-    heard = []
-    train(Counting(), tmp_path, SETTINGS, measure=lambda: {"good": 1.0}, on_report=heard.append)
+    reported = []
+    train(Counting(), tmp_path, SETTINGS, measure=lambda: {"good": 1.0}, on_report=reported.append)
     lines = [json.loads(line) for line in (tmp_path / LOG).read_text().splitlines()]
-    assert lines == heard
+    assert lines == reported
     assert [line["step"] for line in lines] == [5, 10, 10, 15, 20, 20]
     assert [line["step"] for line in lines if "measured" in line] == [10, 20]
     assert all(line["seconds"] >= 0 for line in lines)

@@ -1,1 +1,1 @@
-"""A file for each `python -m flashhead.training` command."""
+"""One module for each `python -m flashhead.training` command, with a `main(arguments)`."""

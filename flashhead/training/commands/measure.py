@@ -1,26 +1,23 @@
-"""`python -m flashhead.training measure`: what a checkpoint makes of clips."""
+"""`python -m flashhead.training measure`: how well a checkpoint animates clips."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from ...checkpoint.loading import load_bundle
 from ...errors import FlashHeadError
-from ..data.clip_cache import ClipCache
+from ..data.clip_dataset import ClipDataset
 from ..evaluation.clip_reports import KINDS, as_teacher, mean_figures, report_clip
+from .options import command_parser, parse
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Measure a checkpoint on a data set of clips; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m flashhead.training measure",
-        description="Lip sync, fidelity, drift, seams and flicker against known truth.",
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command: a picture and figures for each clip, and their means in figures.json."""
+    parser = command_parser(
+        "measure", "Lip sync, fidelity, drift, seams and flicker against known truth."
     )
     parser.add_argument("--clips", type=Path, required=True, help="data set of clips, held out")
     parser.add_argument("--output", type=Path, required=True, help="folder of the report")
@@ -34,17 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--cache-seconds", type=float)
     parser.add_argument("--variant")
     parser.add_argument("--device", default="cpu")
-    arguments = parser.parse_args(argv)
-    try:
-        figures = _measure(arguments)
-    except FlashHeadError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(json.dumps(figures, indent=2))
-    return 0
-
-
-def _measure(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
+    arguments = parse(parser, argv)
     kinds = arguments.kind or ["generated"]
     bundle = None
     if arguments.checkpoint:
@@ -52,7 +39,7 @@ def _measure(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
         bundle = as_teacher(bundle) if arguments.teacher else bundle
     elif set(kinds) != {"drawn"}:
         raise FlashHeadError("--checkpoint is missing; only the kind 'drawn' does without.")
-    clips = ClipCache(arguments.clips)
+    clips = ClipDataset(arguments.clips, needed=("openness", "mouth", "face", "pose"))
     settings: dict[str, int | float] = {"seed": arguments.seed}
     if arguments.steps:
         settings["steps"] = arguments.steps
@@ -73,17 +60,10 @@ def _measure(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
             )
             report.save(arguments.output)
             reports.append(report)
-            print(f"{report.name}: {_line(report.summary.sync)}", file=sys.stderr, flush=True)
+            if sync := report.summary.sync:
+                line = f"{report.name}: correlation {sync.correlation:.3f}, lag {sync.lag}"
+                print(line, file=sys.stderr, flush=True)
         figures[kind] = mean_figures(reports)
-    text = json.dumps(figures, indent=2) + "\n"
-    (arguments.output / "figures.json").write_text(text, encoding="utf-8")
-    return figures
-
-
-def _line(sync) -> str:
-    return f"correlation {sync.correlation:.3f}, lag {sync.lag}"
-
-
-if __name__ == "__main__":
-    with torch.no_grad():
-        raise SystemExit(main())
+    text = json.dumps(figures, indent=2)
+    (arguments.output / "figures.json").write_text(text + "\n", encoding="utf-8")
+    print(text)

@@ -1,1 +1,1 @@
-"""Clips: as pixels and sound, and encoded for the generator."""
+"""Clips: as pixels and sound, from videos, and encoded for the generator."""

@@ -1,4 +1,4 @@
-"""What a training step sees of chunks: tensors that a frozen VAE and audio encoder made."""
+"""A batch of encoded chunks: the tensors that one training step gets."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class ChunkBatch:
     """Ground truth of B chunks, float32.
 
     latents: (B, C, T, h, w) of the chunk's frames. reference: (B, C, T, h, w) of the portrait.
-    context: (B, frames, 5, layers, channels), heard through the audio cache. face: (B, 1, T, h, w)
-    in [0, 1], how much of each latent lies in the face region. mouth: (B, frames, 2), openness
-    and width in [0, 1].
+    context: (B, frames, 5, layers, channels), the audio context of each frame, encoded with the
+    audio cache. face: (B, 1, T, h, w) in [0, 1], the weight of each latent in the face loss.
+    mouth: (B, frames, 2), openness and width in [0, 1], NaN where they are not known.
     """
 
     latents: Tensor

@@ -1,11 +1,11 @@
-"""Which stretches of real video are worth training on: the paper's filters that need no model.
+"""Filters of real video: those of the paper that need no model (DESIGN §1.8).
 
 Frames are (T, H, W, 3) uint8, sound (N,) float32 at 16 kHz.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,16 +16,18 @@ from ...geometry import FPS, SAMPLES_PER_FRAME
 
 _THUMB = 16
 _HASH = 8
+FINGERPRINT_SIDE = _HASH + 1
 
 
 @dataclass(frozen=True)
 class FilterSettings:
-    """least_seconds: of a stretch without a cut. least_side: of the picture in pixels.
+    """What a video must have to be kept.
 
-    cut: mean change of brightness between frames, in [0, 1], that is a scene cut if it also is
-    `cut_ratio` times the change around it. voiced: least share of frames with sound; silence: RMS
-    of a frame under which there is none. duplicate: fingerprints that differ in no more than this
-    share of their bits are of one video.
+    least_seconds: of a scene. least_side: of the picture in pixels. cut: a scene cut is where the
+    mean change of brightness between two frames, in [0, 1], is above this and above `cut_ratio`
+    times the median change of the frames around it. voiced: least share of frames with sound;
+    silence: RMS below which a frame has none. duplicate: two videos are the same if their
+    fingerprints differ in at most this share of the bits.
     """
 
     least_seconds: float = 3.0
@@ -38,14 +40,14 @@ class FilterSettings:
 
 
 def thumbnails(frames: Tensor, side: int = _THUMB) -> Tensor:
-    """Brightness (T, side, side) in [0, 1]."""
+    """Brightness (T, side, side) in [0, 1] of frames (T, H, W, 3) uint8."""
     weights = torch.tensor([0.299, 0.587, 0.114])
     luma = torch.stack([frame.float() @ weights for frame in frames]) / 255
     return functional.adaptive_avg_pool2d(luma.unsqueeze(1), side)[:, 0]
 
 
 def scene_cuts(thumbs: Tensor, settings: FilterSettings = FilterSettings()) -> list[int]:
-    """Frames that begin a new scene, of thumbnails (T, h, w)."""
+    """Numbers of the frames that begin a new scene, from thumbnails (T, h, w)."""
     if len(thumbs) < 2:
         return []
     change = thumbs.diff(dim=0).abs().mean(dim=(1, 2))
@@ -55,13 +57,14 @@ def scene_cuts(thumbs: Tensor, settings: FilterSettings = FilterSettings()) -> l
     return (found.nonzero()[:, 0] + 1).tolist()
 
 
-def stretches(
-    frames: int, cuts: Sequence[int], settings: FilterSettings = FilterSettings()
-) -> list[tuple[int, int]]:
-    """(start, stop) of what lies between cuts and is long enough."""
+def scenes(frames: int, cuts: Sequence[int]) -> list[tuple[int, int]]:
+    """(start, stop) of the frames between cuts."""
     edges = [0, *cuts, frames]
-    least = round(settings.least_seconds * FPS)
-    return [(a, b) for a, b in zip(edges, edges[1:], strict=False) if b - a >= least]
+    return list(zip(edges, edges[1:], strict=False))
+
+
+def is_long_enough(frames: int, settings: FilterSettings = FilterSettings()) -> bool:
+    return frames >= round(settings.least_seconds * FPS)
 
 
 def is_large_enough(height: int, width: int, settings: FilterSettings = FilterSettings()) -> bool:
@@ -69,7 +72,7 @@ def is_large_enough(height: int, width: int, settings: FilterSettings = FilterSe
 
 
 def is_voiced(waveform: Tensor, settings: FilterSettings = FilterSettings()) -> bool:
-    """Whether enough of the sound is louder than silence."""
+    """Whether enough frames of the sound are louder than silence."""
     whole = len(waveform) // SAMPLES_PER_FRAME * SAMPLES_PER_FRAME
     if not whole:
         return False
@@ -77,28 +80,29 @@ def is_voiced(waveform: Tensor, settings: FilterSettings = FilterSettings()) -> 
     return float((loudness > settings.silence).float().mean()) >= settings.voiced
 
 
-def fingerprint(frames: Tensor) -> Tensor:
-    """(256,) bool of a video: whether brightness rises from pixel to pixel, at four moments.
+def fingerprint(thumbs: Tensor) -> Tensor:
+    """A difference hash of a video, (256,) bool: whether brightness rises from pixel to pixel, in
+    four frames spread over it. Scaling and compression hardly change it.
 
-    It survives scaling and compression.
+    thumbs: (T, 9, 9), as `thumbnails` makes them with `FINGERPRINT_SIDE`.
     """
-    moments = torch.linspace(0, len(frames) - 1, 4).round().long()
-    thumbs = thumbnails(frames[moments], _HASH + 1)
+    moments = torch.linspace(0, len(thumbs) - 1, 4).round().long()
+    thumbs = thumbs[moments]
     return (thumbs[:, :_HASH, 1:] > thumbs[:, :_HASH, :-1]).flatten()
 
 
 class Duplicates:
-    """Recognises videos that came before."""
+    """Finds videos that are copies of earlier ones, by their fingerprints."""
 
-    def __init__(self, settings: FilterSettings = FilterSettings(), seen: Iterable[Tensor] = ()):
+    def __init__(self, settings: FilterSettings = FilterSettings()):
         self._limit = settings.duplicate
-        self._seen = list(seen)
+        self._seen: list[Tensor] = []
 
-    def is_new(self, print_: Tensor) -> bool:
-        """Whether no fingerprint so far is like this one, which is remembered."""
+    def is_new(self, bits: Tensor) -> bool:
+        """Whether a fingerprint is unlike all earlier ones; if so, it is remembered."""
         if self._seen:
-            differing = (torch.stack(self._seen) != print_).float().mean(dim=1)
+            differing = (torch.stack(self._seen) != bits).float().mean(dim=1)
             if bool((differing <= self._limit).any()):
                 return False
-        self._seen.append(print_)
+        self._seen.append(bits)
         return True

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,13 +12,16 @@ from ...geometry import SAMPLES_PER_FRAME
 
 @dataclass(frozen=True)
 class Clip:
-    """T frames at 25 fps and what belongs to them.
+    """T frames at 25 fps and what is known of them; what is not known is None.
 
     video: (T, H, W, 3) uint8. waveform: (T * 640,) float32 at 16 kHz. portrait: (H, W, 3) uint8, a
     neutral still of the same face. openness, width: (T,) of the mouth in [0, 1]. mouth, face, eyes:
     (T, H, W) uint8 region masks in [0, 255]. pose: (T, 3), the head's shift right and down in
-    pixels and its roll in radians, clockwise. context: (N,) float32, speech before the first frame.
-    identity: number in the repertoire. What is not known is None.
+    pixels and its roll in radians, clockwise. context: (N,) float32, the speech at 16 kHz before
+    the first frame. identity: number of a drawn face in `faces.identities.REPERTOIRE`.
+
+    Raises:
+        ValueError: fields of unequal length.
     """
 
     video: Tensor
@@ -51,9 +53,12 @@ class Clip:
         return len(self.video)
 
     def cut(self, start: int, frames: int, context_samples: int = 0) -> Clip:
-        """Frames `start` to `start + frames`, with that much speech before them as `context`.
+        """Frames `start` to `start + frames`, with the speech before them as `context`.
 
-        Where the clip has less before it, the context begins with silence.
+        The context has `context_samples`; where less speech is known, it begins with silence.
+
+        Raises:
+            ValueError: frames that the clip does not have.
         """
         if start < 0 or frames < 1 or start + frames > self.frames:
             raise ValueError(f"Frames {start} to {start + frames} of a clip of {self.frames}.")
@@ -75,42 +80,3 @@ class Clip:
             context=torch.cat([silence, before]) if context_samples else None,
             **parts,
         )
-
-
-class ClipDataset(torch.utils.data.IterableDataset):
-    """An endless stream of random cuts from clips, the same for the same seed.
-
-    frames: of each cut, such as 33 + 4 * 24 for five chunks of Lite's stride. context_samples: of
-    speech before it, such as 8 s for the audio cache.
-    """
-
-    def __init__(
-        self, clips: Sequence[Clip], frames: int, *, context_samples: int = 0, seed: int = 0
-    ):
-        self.clips = [index for index in range(len(clips)) if clips[index].frames >= frames]
-        if not self.clips:
-            raise ValueError(f"None of {len(clips)} clips has {frames} frames.")
-        self.source, self.frames, self.context_samples = clips, frames, context_samples
-        self.seed = seed
-
-    def __iter__(self) -> Iterator[Clip]:
-        worker = torch.utils.data.get_worker_info()
-        number = 0 if worker is None else worker.id
-        rng = torch.Generator().manual_seed(self.seed * 1009 + number)
-        while True:
-            pick = self.clips[int(torch.randint(len(self.clips), (), generator=rng))]
-            clip = self.source[pick]
-            start = int(torch.randint(clip.frames - self.frames + 1, (), generator=rng))
-            yield clip.cut(start, self.frames, self.context_samples)
-
-
-def collate(clips: Sequence[Clip]) -> dict[str, Tensor | list[int | None]]:
-    """A batch: each field stacked; fields that some clip lacks are left out."""
-    batch: dict[str, Tensor | list[int | None]] = {}
-    for field in fields(Clip):
-        values = [getattr(clip, field.name) for clip in clips]
-        if field.name == "identity":
-            batch["identity"] = values
-        elif all(value is not None for value in values):
-            batch[field.name] = torch.stack(values)
-    return batch

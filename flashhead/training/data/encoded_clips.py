@@ -1,4 +1,4 @@
-"""Clips as the generator sees them: latents and audio features, made once by the frozen networks.
+"""Encoded clips: the latents and audio features of a clip, made once by the frozen networks.
 
 A clip's chunk n covers its frames n * new_frames to n * new_frames + 33, so that it shares its
 first `motion_frames` with the chunk before, as chunks of a stream do (DESIGN §1.5).
@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ...geometry import CHUNK_FRAMES, FPS, SAMPLES_PER_FRAME, ChunkGeometry
@@ -19,21 +19,22 @@ from ...image.color import ColorTarget, color_target
 from ...models.vae import VAE
 from ...models.wav2vec2 import AudioEncoder
 from ...stream.audio_context import CACHE_SECONDS, HALF_WINDOW, frame_context
+from ..files import save_tensors
 from .chunk_batch import ChunkBatch
 from .latent_regions import pool_region
 
 
-def heard_samples(speech: Tensor, end: int, cache_seconds: float = CACHE_SECONDS) -> Tensor:
-    """What the audio cache holds once `end` frames of a clip were heard.
+def cached_samples(speech: Tensor, end: int, cache_seconds: float = CACHE_SECONDS) -> Tensor:
+    """The contents of a stream's audio cache once `end` frames of a clip's speech were pushed.
 
     speech (N,) at 16 kHz -> (cache_seconds * 16000,): silence before the clip, and after its end.
     """
     length = round(cache_seconds * FPS) * SAMPLES_PER_FRAME
     stop = end * SAMPLES_PER_FRAME
-    heard = speech[max(0, stop - length) : stop]
+    known = speech[max(0, stop - length) : stop]
     cache = torch.zeros(length, dtype=torch.float32)
     first = length - (stop - max(0, stop - length))
-    cache[first : first + len(heard)] = heard
+    cache[first : first + len(known)] = known
     return cache
 
 
@@ -41,9 +42,10 @@ def heard_samples(speech: Tensor, end: int, cache_seconds: float = CACHE_SECONDS
 class EncodedClip:
     """n consecutive chunks of one clip.
 
-    latents: (n, C, T, h, w). reference: (C, T, h, w). features: (n, 2 + 33, layers, channels), the
-    end of what was heard by the end of each chunk. face: (n, T, h, w) in [0, 1]. mouth: (n, 33, 2).
-    color_mean, color_std: (3, 1, 1, 1), the portrait's, as `match_color` wants them.
+    latents: (n, C, T, h, w). reference: (C, T, h, w), of the portrait. features: (n, 2 + 33,
+    layers, channels), audio features of each chunk's frames and the two before them. face: (n, T,
+    h, w) in [0, 1], weights of the face loss. mouth: (n, 33, 2), openness and width in [0, 1], NaN
+    where they are not known. color_mean, color_std: (3, 1, 1, 1), the portrait's in Lab.
     """
 
     latents: Tensor
@@ -60,18 +62,16 @@ class EncodedClip:
 
     @property
     def context(self) -> Tensor:
-        """(n, 33, 5, layers, channels)."""
+        """The audio context of each chunk's frames, (n, 33, 5, layers, channels)."""
         return frame_context(self.features.float(), HALF_WINDOW, CHUNK_FRAMES)
 
     def save(self, path: Path) -> None:
         """Write to a safetensors file, in the tensors' dtypes."""
-        tensors = {f.name: getattr(self, f.name).contiguous() for f in fields(self)}
-        partial = path.with_suffix(".partial")
-        save_file(tensors, partial)
-        partial.replace(path)
+        save_tensors(path, {f.name: getattr(self, f.name).contiguous() for f in fields(self)})
 
     @classmethod
     def load(cls, path: Path) -> EncodedClip:
+        """Read a file that `save` wrote."""
         return cls(**load_file(path))
 
     def half(self) -> EncodedClip:
@@ -106,8 +106,8 @@ def encode_clip(
         frames: (F, 3, H, W) in [-1, 1] at 25 fps, F at least 33.
         portrait: (3, H, W) in [-1, 1].
         speech: (N,) at 16 kHz, in time with the frames.
-        face: (F, H, W) in [0, 1], the region that the face loss weighs.
-        mouth: (F, 2), openness and width in [0, 1].
+        face: (F, H, W) in [0, 1], the weight of each pixel in the face loss.
+        mouth: (F, 2), openness and width in [0, 1], NaN where they are not known.
         context: speech before the first frame, whole frames of it (a multiple of 640 samples).
         cache_seconds: the audio cache; a chunk's own 33 / 25 s means training without one.
 
@@ -134,11 +134,10 @@ def encode_clip(
     latents = [vae.encode(video.movedim(0, 1)[None]).cpu() for video in cut(frames)]
     still = portrait[None, :, None]
     colors = color_target(still)
-    heard = torch.stack(
-        [heard_samples(speech, before + start + geometry.frames, cache_seconds) for start in starts]
-    )
-    total = heard.shape[1] // SAMPLES_PER_FRAME
-    features = encoder.encode(heard, total)
+    ends = [before + start + geometry.frames for start in starts]
+    caches = torch.stack([cached_samples(speech, end, cache_seconds) for end in ends])
+    total = caches.shape[1] // SAMPLES_PER_FRAME
+    features = encoder.encode(caches, total)
     # Frames before the cache are its first one again, as `frame_context` clamps them.
     tail = torch.arange(total - geometry.frames - HALF_WINDOW, total).clamp_min(0)
     return EncodedClip(

@@ -1,4 +1,1 @@
-"""Measures of a talking-head video whose truth is known: lip sync, fidelity, drift, seams.
-
-Not imported by `flashhead` itself. `python -m flashhead.metrics` writes a report.
-"""
+"""Measures of a talking-head video whose truth is known: lip sync, fidelity, drift, seams."""

@@ -1,4 +1,4 @@
-"""Regions of a portrait from a clip of it whose face is known frame by frame."""
+"""The regions of a clip's portrait, from the masks and poses of the clip's frames."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from ..data.clips import Clip
+from ..faces.head_pose import undo_pose
 from .regions import Regions, grow
-from .tracking import centre_of, put_back, track_pose
+from .tracking import centre_of, track_pose
 
 STILL = 3 / 255
 
@@ -23,11 +24,11 @@ def clip_frames(clip: Clip) -> Tensor:
 
 
 def regions_of_clip(clip: Clip, most: int = 100) -> Regions:
-    """Where the parts of a clip's portrait are.
+    """The regions of a clip's portrait, from at most `most` of its frames.
 
-    The head's place is that of the frame whose pose is nearest to none. Mouth and eyes are wherever
-    they get in `most` frames, put back in their place. The background is what the clip itself does
-    not change: hair and shoulders may move too.
+    The face is that of the frame whose pose is nearest to the portrait's. Mouth and eyes are the
+    union of their masks in all these frames, with the head's movement undone. The background is
+    what does not change in the clip: hair and shoulders may move too.
 
     Raises:
         ValueError: the clip does not know its masks or its pose, or a region is empty.
@@ -35,6 +36,7 @@ def regions_of_clip(clip: Clip, most: int = 100) -> Regions:
     for name in ("mouth", "face", "pose"):
         if getattr(clip, name) is None:
             raise ValueError(f"The clip does not know its {name}; its regions cannot be found.")
+    assert clip.pose is not None  # as the loop has checked
     count = min(most, clip.frames)
     picks = torch.linspace(0, clip.frames - 1, count).long()
     frames, portrait = clip_frames(clip)[picks], portrait_image(clip)
@@ -52,7 +54,7 @@ def regions_of_clip(clip: Clip, most: int = 100) -> Regions:
     centre = centre_of(rough)
 
     def reach(name: str) -> Tensor:
-        return put_back(masks[name][..., None], pose, centre)[..., 0].amax(0)
+        return undo_pose(masks[name][..., None], pose, centre)[..., 0].amax(0)
 
     mouth = reach("mouth")
     regions = Regions.of(face, mouth, reach("eyes") if "eyes" in masks else None)

@@ -1,9 +1,10 @@
-"""Reports on clips whose truth is known: what a checkpoint makes of them, and what it could."""
+"""Reports on clips whose truth is known: generated, reconstructed, or the clips themselves."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,42 +29,50 @@ def report_clip(
     other: Clip | None = None,
     repeat: int = 1,
     name: str = "clip",
-    **settings,
+    **settings: Any,
 ) -> Report:
     """Measure one clip.
 
     Args:
-        bundle: the checkpoint; None will do for "drawn".
+        bundle: the checkpoint; only the kind "drawn" needs none.
+        clip: with openness, pose and region masks.
         kind: one of `KINDS`.
         other: whose speech "shuffled" uses; sync is still measured against `clip`.
         repeat: times that the speech is played, one after another, for long streams.
         settings: of `generate`, such as steps, guidance or seed.
 
     Raises:
-        ValueError: an unknown kind, or "shuffled" without another clip.
+        ValueError: an unknown kind, "shuffled" without another clip, a kind that needs a bundle
+            without one, or a clip that does not know its openness.
     """
     if kind not in KINDS:
         raise ValueError(f"Unknown kind '{kind}'; expected one of {', '.join(KINDS)}.")
-    if kind == "shuffled" and other is None:
-        raise ValueError("The kind 'shuffled' needs another clip's speech.")
+    if clip.openness is None:
+        raise ValueError("The clip does not know its openness, which lip sync is measured against.")
     speech, truth = clip.waveform.repeat(repeat), clip.openness.repeat(repeat)
     if kind == "shuffled":
+        if other is None:
+            raise ValueError("The kind 'shuffled' needs another clip's speech.")
         speech = other.waveform.repeat(1 + len(speech) // len(other.waveform))[: len(speech)]
     if kind == "silent":
         speech, truth = torch.zeros_like(speech), torch.zeros_like(truth)
+    blocks: Iterator[Tensor]
     if kind == "drawn":
-        blocks: Iterator[Tensor] = iter([clip_frames(clip)])
+        blocks = iter([clip_frames(clip)])
         truth = clip.openness
+    elif bundle is None:
+        raise ValueError(f"The kind '{kind}' needs a checkpoint.")
     elif kind == "reconstructed":
         blocks = reconstruct(bundle, clip)
         truth = clip.openness
     else:
+        height, width = clip.video.shape[1:3]
         chunks = generate(
             bundle,
             portrait_image(clip),
             speech,
             SAMPLE_RATE,
-            size=tuple(clip.video.shape[1:3]),
+            size=(height, width),
             **settings,
         )
         blocks = (chunk.frames for chunk in chunks)
@@ -79,8 +88,8 @@ def report_clip(
 
 @torch.no_grad()
 def reconstruct(bundle: Bundle, clip: Clip) -> Iterator[Tensor]:
-    """The clip's whole chunks through the VAE, their new frames (n, H, W, 3) in [0, 1]; the first
-    chunk keeps all of its frames."""
+    """The new frames (n, H, W, 3) in [0, 1] of each whole chunk of the clip, encoded and decoded;
+    of the first chunk all frames."""
     geometry = bundle.geometry
     frames = 2 * clip_frames(clip) - 1
     start, skip = 0, 0
@@ -97,17 +106,17 @@ def as_teacher(bundle: Bundle) -> Bundle:
 
 
 def mean_figures(reports: Sequence[Report]) -> dict[str, float]:
-    """Means of the figures of several videos; what is unknown in one is left out of its mean."""
+    """Means of the figures of several videos; a figure's mean leaves out videos that lack it."""
     flat = [_flatten(report.summary.to_json()) for report in reports]
     means = {}
     for name in flat[0]:
-        values = [float(f[name]) for f in flat if f.get(name) is not None]
+        values = [value for figures in flat if (value := figures.get(name)) is not None]
         if values:
             means[name] = sum(values) / len(values)
     return means
 
 
-def _flatten(values: dict, prefix: str = "") -> dict[str, float | None]:
+def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, float | None]:
     flat: dict[str, float | None] = {}
     for key, value in values.items():
         flat |= (

@@ -1,4 +1,4 @@
-"""One pass over a video: a few numbers a frame, from which everything else follows."""
+"""Measures of each frame of a video, taken block by block; summaries are made from them."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from ..faces.head_pose import undo_pose
+from ..signals import psnr
 from .openness import INSIDE, Color, MouthMeter
 from .regions import Regions
-from .signals import psnr
-from .tracking import centre_of, luma, put_back, track_pose
+from .tracking import centre_of, luma, track_pose
 
 
 @dataclass(frozen=True)
 class FrameMeasures:
     """A value for each of T frames.
 
-    openness: of the mouth, in pixels. pose: (T, 3) of the head, see `track_pose`.
-    identity: PSNR in dB of the head's rigid part, put back in its place, against the portrait's.
-    background: the same of the background. change: mean absolute difference to the frame before,
-    in [0, 1]; the first frame's is NaN. flicker: the same in the background. brightness: mean in
-    [0, 1]. clipped: share of pixels with a channel at its end, in [0, 1].
+    openness: of the mouth, in pixels. pose: (T, 3) of the head, see `track_pose`. identity: PSNR in
+    dB of the head's rigid part against the portrait's, after the head's movement is undone.
+    background: PSNR in dB of the background. change: mean absolute difference to the frame before,
+    in [0, 1]; the first frame's is NaN. flicker: the change in the background alone. brightness:
+    mean in [0, 1]. clipped: share of pixels with a channel at an end of its range, in [0, 1].
     """
 
     openness: Tensor
@@ -62,18 +63,18 @@ def measure_frames(
     for block in blocks:
         frames = block.detach().to("cpu", torch.float32)
         pose = track_pose(frames, portrait, regions.rigid)
-        placed = put_back(frames, pose, centre_of(regions.rigid))
+        aligned = undo_pose(frames, pose, centre_of(regions.rigid))
         first = frames[:1] if before is None else before
         change = (frames - torch.cat([first, frames[:-1]])).abs().mean(3)
         moved, flicker = change.mean((1, 2)), _mean(change, regions.background)
         if before is None:
             moved[0] = flicker[0] = torch.nan
-        error = (placed - portrait).square().mean(3)
+        error = (aligned - portrait).square().mean(3)
         still = (frames - portrait).square().mean(3)
         clipped = ((frames <= 0.5 / 255) | (frames >= 254.5 / 255)).any(3).float()
         parts.append(
             FrameMeasures(
-                openness=meter.read(placed),
+                openness=meter.read(aligned),
                 pose=pose,
                 identity=psnr(_mean(error, regions.rigid)),
                 background=psnr(_mean(still, regions.background)),

@@ -1,7 +1,7 @@
-"""How far a mouth is open, measured in the pixels, in the face's own frame.
+"""How far a mouth is open, measured in the pixels after the head's movement is undone.
 
-In the middle columns of the mouth region the pixels are counted that have a colour of a mouth's
-inside, so the result is a height: how wide the mouth is does not enter.
+In the middle columns of the mouth region, the pixels with a colour of a mouth's inside are counted.
+So the result is a height, and does not depend on the mouth's width.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from .regions import Regions
-from .tracking import centre_of, put_back, track_pose
 
 Color = tuple[float, float, float]
 
 INSIDE: tuple[Color, ...] = ((0.22, 0.05, 0.07),)
-"""The dark of it. Teeth and tongue come and go with the vowel, so counting them is less linear."""
+"""Its dark. Which teeth and how much of the tongue show depends on the vowel; counting them too
+would be less linear in the openness."""
 MIDDLE = 0.3
 LEAST = 0.15
 
@@ -27,8 +27,8 @@ class MouthMeter:
     """What counts as a mouth's inside in one portrait.
 
     box: top, bottom, left, right of the pixels that are read. inside: (colours, 3) sRGB in [0, 1].
-    limits: (colours,), the distance in RGB from each at which a pixel does not count any more; up
-    to there its share falls linearly, as that of a pixel at an edge does.
+    limits: (colours,) distances in RGB. A pixel of the very colour counts 1, one at this distance
+    from it 0, and linearly between, as a pixel at the mouth's edge is a mixture of colours.
     """
 
     box: tuple[int, int, int, int]
@@ -41,9 +41,9 @@ class MouthMeter:
     ) -> MouthMeter:
         """For a portrait (H, W, 3) in [0, 1] with a closed mouth.
 
-        Each limit is the distance of what comes nearest to a colour in the closed mouth's
-        surroundings (2nd percentile), such as lips or a beard. A colour that they have themselves
-        is left out, but never all of them.
+        A colour's limit is its distance from the most similar pixels of the closed mouth (the 2nd
+        percentile), such as lips or a beard. A colour that the closed mouth itself has is left out,
+        but never all of them.
         """
         top, bottom, left, right = regions.mouth_box
         trim = round((right - left) * (1 - MIDDLE) / 2)
@@ -55,7 +55,8 @@ class MouthMeter:
         return cls(box, colors[kept], limits[kept].clamp_min(1e-6))
 
     def read(self, frames: Tensor) -> Tensor:
-        """Height of the inside (T,) in pixels, of frames (T, H, W, 3) with the head in place."""
+        """Height of the inside (T,) in pixels, of frames (T, H, W, 3) in [0, 1] without head
+        movement."""
         distances = _distances(frames, self.box, self.inside) / self.limits
         share = (1 - distances.amin(3)).clamp(0, 1)
         return share.sum(1).mean(1)
@@ -66,13 +67,3 @@ def _distances(frames: Tensor, box: tuple[int, int, int, int], colors: Tensor) -
     top, bottom, left, right = box
     pixels = frames[:, top:bottom, left:right, None]
     return torch.linalg.vector_norm(pixels - colors, dim=4)
-
-
-def openness(
-    frames: Tensor, portrait: Tensor, regions: Regions, pose: Tensor | None = None
-) -> Tensor:
-    """Mouth openness (T,) in pixels of frames (T, H, W, 3); `pose` None means to track it."""
-    if pose is None:
-        pose = track_pose(frames, portrait, regions.rigid)
-    placed = put_back(frames, pose, centre_of(regions.rigid))
-    return MouthMeter.of(portrait, regions).read(placed)

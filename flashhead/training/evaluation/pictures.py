@@ -1,8 +1,8 @@
-"""Contact sheets and curves, drawn with Pillow."""
+"""Contact sheets of frames and plots of signals, drawn with Pillow."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -90,7 +90,12 @@ def curves(
     return image
 
 
-def _plot(draw: ImageDraw.ImageDraw, values: Tensor, at, color: tuple[int, int, int]) -> None:
+def _plot(
+    draw: ImageDraw.ImageDraw,
+    values: Tensor,
+    at: Callable[[float, float], tuple[float, float]],
+    color: tuple[int, int, int],
+) -> None:
     line: list[tuple[float, float]] = []
     for frame, value in enumerate([*values.tolist(), float("nan")]):
         if value == value:

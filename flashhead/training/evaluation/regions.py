@@ -1,4 +1,4 @@
-"""Where face, mouth and background are in a portrait."""
+"""The regions of a portrait: face, mouth, rigid part of the head, background."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from torch import Tensor
 class Regions:
     """Masks (H, W) float in [0, 1] over a portrait whose mouth is closed.
 
-    mouth: wherever the mouth gets when it opens. face: the head, mouth included. rigid: what moves
-    with the head and nothing else (no mouth, no eyelids). background: what never moves.
+    mouth: all that the mouth covers at any openness. face: the head, mouth included. rigid: the
+    part of the face that moves with the head alone (no mouth, no eyelids). background: what never
+    moves.
     """
 
     mouth: Tensor
@@ -25,8 +26,8 @@ class Regions:
     def of(
         cls, face: Tensor, mouth: Tensor, eyes: Tensor | None = None, margin: int = 4
     ) -> Regions:
-        """From masks of face, mouth and eyes (H, W); `margin` pixels around the face belong to
-        neither face nor background, because the head sways there.
+        """From masks of face, mouth and eyes (H, W) in [0, 1]. The `margin` pixels around the face
+        belong to neither face nor background, because the head moves there.
 
         Raises:
             ValueError: an empty region.
@@ -43,8 +44,9 @@ class Regions:
     def mouth_box(self) -> tuple[int, int, int, int]:
         """Top, bottom, left, right of the mouth's pixels; bottom and right are past the last."""
         rows, columns = (self.mouth > 0.5).nonzero().unbind(1)
-        box = (rows.min(), rows.max() + 1, columns.min(), columns.max() + 1)
-        return tuple(int(edge) for edge in box)
+        top, bottom = int(rows.min()), int(rows.max()) + 1
+        left, right = int(columns.min()), int(columns.max()) + 1
+        return top, bottom, left, right
 
 
 def grow(mask: Tensor, pixels: int) -> Tensor:

@@ -24,8 +24,8 @@ TOP_DB = 60
 
 
 @dataclass
-class _Keeper:
-    """Passes blocks on and keeps the frames that the contact sheet shows."""
+class _SheetFrames:
+    """Keeps the frames that the contact sheet shows, while blocks of frames pass through."""
 
     wanted: set[int]
     kept: list[tuple[int, Tensor]] = field(default_factory=list)
@@ -44,7 +44,7 @@ class _Keeper:
 
 @dataclass(frozen=True)
 class Report:
-    """What `evaluate` found; `sheet` are numbered frames for the picture."""
+    """The measures of one video, and the numbered frames (`sheet`) for its picture."""
 
     name: str
     summary: Summary
@@ -115,7 +115,7 @@ def evaluate(
         inside: sRGB colours of the mouth's inside in [0, 1].
         name: of the report's files.
     """
-    keeper = _Keeper({int(f) for f in torch.linspace(0, max(0, frames - 1), SHEET_FRAMES)})
+    keeper = _SheetFrames({int(f) for f in torch.linspace(0, max(0, frames - 1), SHEET_FRAMES)})
     measures = measure_frames(keeper.watch(blocks), portrait, regions, inside=inside)
     chunks = keeper.starts if starts is None else list(starts)
     ends = (portrait <= 0.5 / 255) | (portrait >= 254.5 / 255)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...geometry import FPS
+from ..signals import Sync, lip_sync
 from .frames import FrameMeasures
-from .signals import Sync, lip_sync
 
 STILL = 0.1 / 255
 FROZEN_FRAMES = 5
@@ -21,8 +22,11 @@ CLOSED = 0.05
 
 @dataclass(frozen=True)
 class Drift:
-    """PSNR in dB over the second that begins at second 5 (or at the start of a shorter video), over
-    the last second, and what was lost between."""
+    """How much PSNR is lost over a video, in dB.
+
+    early: the mean over the second that begins at second 5 (or earlier in a shorter video). late:
+    over the last second.
+    """
 
     early: float
     late: float
@@ -33,7 +37,7 @@ class Drift:
 
 
 def drift(psnr: Tensor, early_second: float = 5.0) -> Drift:
-    """Of a PSNR per frame (T,)."""
+    """The drift of a PSNR in dB for each frame (T,)."""
     start = min(round(early_second * FPS), max(0, len(psnr) - FPS))
     return Drift(float(psnr[start : start + FPS].mean()), float(psnr[-FPS:].mean()))
 
@@ -85,7 +89,7 @@ class Summary:
     black: int
     saturated: int
 
-    def to_json(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, Any]:
         """Plain values; what is not a number becomes None."""
         values = asdict(self)
         for name in ("identity", "background"):
@@ -93,7 +97,7 @@ class Summary:
         return _without_nan(values)
 
 
-def _without_nan(value):
+def _without_nan(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_nan(v) for key, v in value.items()}
     return None if isinstance(value, float) and value != value else value

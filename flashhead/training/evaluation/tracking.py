@@ -1,4 +1,4 @@
-"""Following a head that sways: its pose against the portrait, and frames put back in its place.
+"""Tracking a head: its pose in each frame, relative to the portrait.
 
 A pose is (right, down, roll): a shift in pixels and a turn in radians, clockwise, about a centre.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+
+from ..faces.head_pose import undo_pose
 
 LUMA = (0.299, 0.587, 0.114)
 
@@ -30,7 +31,7 @@ def centre_of(rigid: Tensor) -> tuple[float, float]:
 def track_pose(
     frames: Tensor, portrait: Tensor, rigid: Tensor, reach: int = 8, refinements: int = 6
 ) -> Tensor:
-    """How the head has moved from its place in the portrait.
+    """The pose of the head in each frame, relative to the portrait.
 
     The pose is the one at which the portrait's rigid part differs least from the frame, in
     squares: the best shift of whole pixels, then refined with the roll by Gauss-Newton steps.
@@ -39,7 +40,8 @@ def track_pose(
         frames: (T, H, W, 3) in [0, 1].
         portrait: (H, W, 3) in [0, 1].
         rigid: (H, W) weights.
-        reach: the farthest shift looked at, in pixels.
+        reach: the farthest shift that is tried, in pixels.
+        refinements: Gauss-Newton steps.
 
     Returns:
         (T, 3): right and down in pixels, roll in radians, about `centre_of(rigid)`.
@@ -57,7 +59,7 @@ def track_pose(
     limit = torch.tensor([1.0, 1.0, 0.2])
     low, high = pose - limit, pose + limit
     for _ in range(refinements):
-        error = (put_back(image[..., None], pose, centre)[..., 0] - template) * rigid.sqrt()
+        error = (undo_pose(image[..., None], pose, centre)[..., 0] - template) * rigid.sqrt()
         step = torch.einsum("ihw,thw->ti", slopes, error) @ inverse
         pose = torch.minimum(torch.maximum(pose - step, low), high)
     return pose
@@ -80,22 +82,3 @@ def _whole_shift(image: Tensor, template: Tensor, rigid: Tensor, reach: int) -> 
     cost = correlate(image.square(), rigid) - 2 * correlate(image, rigid * template)
     best = cost.flatten(1).argmin(1)
     return torch.stack([best % len(span), best // len(span)], dim=1).to(image) - reach
-
-
-def put_back(frames: Tensor, pose: Tensor, centre: tuple[float, float]) -> Tensor:
-    """Frames (T, H, W, C) with the head moved back by its pose (T, 3), between pixels linearly.
-
-    centre: (row, column) that the head turned about.
-    """
-    _, height, width, _ = frames.shape
-    right, down, roll = pose[:, :, None, None].unbind(1)
-    rows = (torch.arange(height) - centre[0])[None, :, None]
-    columns = (torch.arange(width) - centre[1])[None, None, :]
-    # Where a pixel of the portrait has gone; rows count downwards, so this turns clockwise.
-    y = centre[0] + down + rows * roll.cos() + columns * roll.sin()
-    x = centre[1] + right + columns * roll.cos() - rows * roll.sin()
-    grid = torch.stack([2 * x / (width - 1) - 1, 2 * y / (height - 1) - 1], dim=3)
-    moved = functional.grid_sample(
-        frames.movedim(3, 1), grid.to(frames), padding_mode="border", align_corners=True
-    )
-    return moved.movedim(1, 3)

@@ -11,51 +11,23 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from ..evaluation import tracking
 from . import hair as face_hair
 from . import parts as face_parts
 from . import scene as face_scene
+from .head_pose import undo_pose
 from .identities import Identity
+from .motions import Motion
 from .shapes import Canvas, Point, grid, moved, zoomed
 
 NECK = 0.95
 ZOOM, CENTER_Y = 1.1, 0.04
-"""A tight crop: the mouth is what a small picture must show."""
+"""A tight crop, so that the mouth has as many pixels as possible."""
 REGION_MARGIN = 0.05
 # Left, top, right, bottom of what is painted there, in the head's frame.
 NOSE = (-0.2, -0.3, 0.2, 0.4)
 MOUTH = (-0.6, 0.2, 0.6, 0.95)
 EYES = (-0.55, -0.4, 0.55, 0.15)
 BROWS = (-0.75, -0.5, 0.75, 0.15)
-
-
-@dataclass(frozen=True)
-class Motion:
-    """What moves in a face, (T,) each.
-
-    openness, width: of the mouth in [0, 1], 0.5 the width at rest. blink: 1 is shut. gaze: (T, 2)
-    right and down in [-1, 1]. brows: raised in [-1, 1]. smile: in [0, 1]. pose: (T, 3), the head's
-    shift right and down in units of half a picture's side, and its roll in radians, clockwise.
-    """
-
-    openness: Tensor
-    width: Tensor
-    blink: Tensor
-    gaze: Tensor
-    brows: Tensor
-    smile: Tensor
-    pose: Tensor
-
-    @classmethod
-    def neutral(cls, frames: int = 1) -> Motion:
-        """At rest: mouth closed, eyes open and ahead, head in its place."""
-        zero = torch.zeros(frames)
-        return cls(
-            zero, zero + 0.5, zero, torch.zeros(frames, 2), zero, zero, torch.zeros(frames, 3)
-        )
-
-    def part(self, start: int, stop: int) -> Motion:
-        return Motion(*(getattr(self, field.name)[start:stop] for field in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -69,13 +41,13 @@ class Drawing:
 
 
 def head_frame(size: int, pose: Tensor) -> Point:
-    """Where the pixels of (T) pictures lie in the head's own frame."""
+    """Coordinates (x, y) of each pixel in the head's own frame, (T, size, size) each."""
     x, y, roll = (pose[:, i].view(-1, 1, 1) for i in range(3))
     return moved(scene(size), x / ZOOM, y / ZOOM, roll, about=NECK)
 
 
 def scene(size: int) -> Point:
-    """Where the pixels lie in the scene."""
+    """Coordinates (x, y) of each pixel in the scene, (size, size) each."""
     return zoomed(grid(size), ZOOM, CENTER_Y)
 
 
@@ -127,11 +99,11 @@ def draw_portrait(identity: Identity, size: int) -> Tensor:
     return draw(identity, Motion.neutral(), size).video[0]
 
 
-def put_back(frames: Tensor, pose: Tensor) -> Tensor:
-    """Frames (T, H, W, C) float as if the head had kept its place; between pixels linearly.
+def undo_drawn_pose(frames: Tensor, pose: Tensor) -> Tensor:
+    """Frames (T, H, W, C) float of a drawn face with its head moved back to where it rests.
 
-    pose: (T, 3), shift right and down in pixels and roll in radians, as `Clip` has it.
+    pose: (T, 3), shift right and down in pixels and roll in radians, as `Clip.pose` is.
     """
     size = frames.shape[1]
     neck = ((NECK - CENTER_Y) * ZOOM + 1) * size / 2 - 0.5
-    return tracking.put_back(frames, pose, (neck, (size - 1) / 2))
+    return undo_pose(frames, pose, (neck, (size - 1) / 2))

@@ -1,4 +1,4 @@
-"""Clips of drawn faces: of any motion of the mouth, with what is known of them."""
+"""Clips of drawn faces, with their mouths, regions and poses."""
 
 from __future__ import annotations
 
@@ -28,9 +28,15 @@ def draw_clip(
     waveform: Tensor | None = None,
     number: int | None = None,
 ) -> Clip:
-    """Draw a clip whose mouth is given, (T,) each; the rest moves at random.
+    """Draw a clip whose mouth moves as given and everything else at random.
 
-    `waveform` (T * 640,) goes with it, by default silence; `number` is the identity's.
+    Args:
+        identity: whose face.
+        openness, width: of the mouth, (T,) each in [0, 1].
+        size: side in pixels.
+        rng: of the random motion.
+        waveform: (T * 640,) at 16 kHz, by default silence.
+        number: of the identity in the repertoire, if it is there.
     """
     frames = len(openness)
     motion = replace(idle(frames, rng), openness=openness, width=width)
@@ -60,7 +66,7 @@ def draw_clip(
 def babbling_clips(
     size: int, frames: int, seed: int, people: Sequence[Identity] = REPERTOIRE
 ) -> Iterator[Clip]:
-    """Endless clips without sound, one face after another: what a VAE learns from."""
+    """Endless silent clips that babble, one face after another, to train a VAE on."""
     number = 0
     while True:
         rng = torch.Generator().manual_seed(seed * 1_000_003 + number)
@@ -78,7 +84,7 @@ def speaking_clips(
     *,
     held_out: bool = False,
 ) -> Iterator[Clip]:
-    """Endless clips that talk, one face after another.
+    """Endless clips that talk, one face after another; `held_out` chooses the test's speech.
 
     Raises:
         FlashHeadError: espeak-ng's library is not installed.

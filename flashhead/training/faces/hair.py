@@ -1,4 +1,4 @@
-"""Hair: what lies behind the head, and what falls over it."""
+"""Hair, behind the head and in front of it."""
 
 from __future__ import annotations
 

@@ -1,27 +1,22 @@
-"""Who is drawn: what makes one drawn face differ from another, and the fixed repertoire."""
+"""The appearance of drawn faces, and the fixed repertoire of them."""
 
 from __future__ import annotations
 
-import colorsys
-from collections.abc import Sequence
 from dataclasses import dataclass
-
-import torch
+from typing import Any
 
 Color = tuple[float, float, float]
-
-HAIR_STYLES = ("short", "parted", "long", "bob", "bun", "curly", "quiff", "wavy", "bald")
-CLOTHES = ("crew", "vneck", "shirt", "turtleneck", "hoodie")
-MOTIFS = ("plain", "sun", "hills", "stripes", "arch")
 
 
 def hex_color(text: str) -> Color:
     """ "e0a080" -> (0.88, 0.63, 0.50)."""
-    return tuple(int(text[i : i + 2], 16) / 255 for i in (0, 2, 4))
+    red, green, blue = (int(text[i : i + 2], 16) / 255 for i in (0, 2, 4))
+    return red, green, blue
 
 
 def mix(a: Color, b: Color, share: float) -> Color:
-    return tuple(x + share * (y - x) for x, y in zip(a, b, strict=True))
+    red, green, blue = (x + share * (y - x) for x, y in zip(a, b, strict=True))
+    return red, green, blue
 
 
 WARM = (0.85, 1.05, 1.0)
@@ -31,15 +26,19 @@ def shade(color: Color, amount: float) -> Color:
     """Darker (amount < 0), the warm tones less so, or lighter, up to white at 1."""
     if amount > 0:
         return mix(color, (1.0, 1.0, 1.0), amount)
-    return tuple(
+    red, green, blue = (
         c ** (1 - 0.1 * amount) * (1 + amount * k) for c, k in zip(color, WARM, strict=True)
     )
+    return red, green, blue
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Colours are sRGB in [0, 1]; sizes are factors around 1.
+    """One drawn face. Colours are sRGB in [0, 1]; sizes are factors around 1.
 
+    hair_style: short, parted, long, bob, bun, curly, quiff, wavy or bald. clothes_style: crew,
+    vneck, shirt, turtleneck or hoodie. motif: of the background, plain, sun, hills, stripes or
+    arch. glasses: round, square or empty. beard: short, full or empty.
     jaw: how much the face narrows to the chin, in [0, 1]. fringe: how far hair falls over the
     forehead, in [0, 1]. age: wrinkles, in [0, 1].
     """
@@ -69,9 +68,10 @@ class Identity:
     age: float = 0.0
 
 
-def _person(name: str, colors: str, hair_style: str, **more) -> Identity:
+def _person(name: str, colors: str, hair_style: str, **more: Any) -> Identity:
     """`colors`: skin, hair, eyes, lips, clothes, background, as hexadecimal sRGB."""
-    return Identity(name, *map(hex_color, colors.split()), hair_style=hair_style, **more)
+    skin, hair, eyes, lips, clothes, background = map(hex_color, colors.split())
+    return Identity(name, skin, hair, eyes, lips, clothes, background, hair_style, **more)
 
 
 REPERTOIRE: tuple[Identity, ...] = (
@@ -100,46 +100,6 @@ REPERTOIRE: tuple[Identity, ...] = (
     _person("Leon", "a86c45 2a1c16 4a3020 96504a 35608f f1c6a0", "bald", motif="stripes",
             clothes_style="hoodie", jaw=0.35, beard="short", brow=1.2, nose=1.1),
 )  # fmt: skip
-
-
-def random_identity(seed: int) -> Identity:
-    """Any face, the same for the same seed."""
-    rng = torch.Generator().manual_seed(seed)
-
-    def uniform(low: float, high: float) -> float:
-        return low + (high - low) * float(torch.rand((), generator=rng))
-
-    def pick(options: Sequence):
-        return options[int(torch.randint(len(options), (), generator=rng))]
-
-    skin = mix(hex_color("f7d9c1"), hex_color("5a3422"), uniform(0, 1) ** 1.3)
-    skin = mix(skin, hex_color("e0a060"), uniform(0, 0.25))
-    hair = shade(pick([p.hair for p in REPERTOIRE]), uniform(-0.25, 0.25))
-    return Identity(
-        name=f"face-{seed}",
-        skin=skin,
-        hair=hair,
-        eyes=shade(pick([p.eyes for p in REPERTOIRE]), uniform(-0.2, 0.2)),
-        lips=mix(shade(skin, -0.25), hex_color("c2434f"), uniform(0.35, 0.6)),
-        clothes=colorsys.hls_to_rgb(uniform(0, 1), uniform(0.3, 0.6), uniform(0.2, 0.6)),
-        background=colorsys.hls_to_rgb(uniform(0, 1), uniform(0.75, 0.88), uniform(0.25, 0.6)),
-        hair_style=pick(HAIR_STYLES),
-        clothes_style=pick(CLOTHES),
-        motif=pick(MOTIFS),
-        face_width=uniform(0.94, 1.06),
-        jaw=uniform(0.25, 0.65),
-        eye_size=uniform(0.92, 1.1),
-        eye_gap=uniform(0.95, 1.05),
-        brow=uniform(0.8, 1.35),
-        nose=uniform(0.9, 1.2),
-        lip_size=uniform(0.9, 1.3),
-        fringe=uniform(0, 1),
-        glasses=pick(["", "", "round", "square"]),
-        beard=pick(["", "", "", "short", "full"]),
-        earrings=bool(uniform(0, 1) < 0.3),
-        freckles=bool(uniform(0, 1) < 0.15),
-        age=max(0.0, uniform(-1.5, 1)),
-    )
 
 
 def identities(count: int = len(REPERTOIRE)) -> tuple[Identity, ...]:

@@ -1,4 +1,4 @@
-"""How a drawn face moves besides what it says: blinks, gaze, brows, sway; and babble.
+"""The motion of a drawn face: blinks, gaze, brows and sway, and a mouth that babbles.
 
 All curves are at 25 fps and follow from a random generator on the CPU.
 """
@@ -6,26 +6,46 @@ All curves are at 25 fps and follow from a random generator on the CPU.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ...geometry import FPS
-from .draw import Motion
+from ..signals import smooth
 
 SWAY = (0.028, 0.02, 0.025)
-"""Standard size of the head's shift right, down (half sides) and roll (radians)."""
+"""Standard deviation of the head's shift right and down (in half sides) and its roll (radians)."""
 
 
-def smooth(values: Tensor, frames: float) -> Tensor:
-    """A Gaussian of that standard deviation over the last axis, ends held."""
-    reach = max(1, math.ceil(3 * frames))
-    offsets = torch.arange(-reach, reach + 1, dtype=torch.float32)
-    kernel = torch.exp(-0.5 * (offsets / frames) ** 2)
-    flat = functional.pad(values.reshape(-1, 1, values.shape[-1]), (reach, reach), "replicate")
-    return functional.conv1d(flat, (kernel / kernel.sum()).view(1, 1, -1)).view(values.shape)
+@dataclass(frozen=True)
+class Motion:
+    """What moves in a face, (T,) each.
+
+    openness, width: of the mouth in [0, 1], 0.5 the width at rest. blink: 1 is shut. gaze: (T, 2)
+    right and down in [-1, 1]. brows: raised in [-1, 1]. smile: in [0, 1]. pose: (T, 3), the head's
+    shift right and down in units of half a picture's side, and its roll in radians, clockwise.
+    """
+
+    openness: Tensor
+    width: Tensor
+    blink: Tensor
+    gaze: Tensor
+    brows: Tensor
+    smile: Tensor
+    pose: Tensor
+
+    @classmethod
+    def neutral(cls, frames: int = 1) -> Motion:
+        """At rest: mouth closed, eyes open and looking ahead, head upright."""
+        zero = torch.zeros(frames)
+        return cls(
+            zero, zero + 0.5, zero, torch.zeros(frames, 2), zero, zero, torch.zeros(frames, 3)
+        )
+
+    def part(self, start: int, stop: int) -> Motion:
+        """Frames `start` to `stop`."""
+        return Motion(*(getattr(self, field.name)[start:stop] for field in fields(self)))
 
 
 def wander(frames: int, rng: torch.Generator, seconds: float) -> Tensor:
@@ -63,7 +83,7 @@ def gazes(frames: int, rng: torch.Generator) -> Tensor:
 
 
 def idle(frames: int, rng: torch.Generator) -> Motion:
-    """Everything but speech: the mouth is closed."""
+    """Random motion of everything but the mouth, which is closed."""
     pose = torch.stack([wander(frames, rng, 3.0) * size for size in SWAY], dim=1)
     return replace(
         Motion.neutral(frames),
@@ -76,9 +96,9 @@ def idle(frames: int, rng: torch.Generator) -> Motion:
 
 
 def babble(frames: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Openness and width (frames,) that move like speech but reach every pose of the mouth.
+    """Openness and width (frames,) that change as fast as in speech, with pauses.
 
-    Uniform in [0, 1] on the whole, at syllables' rates, with pauses.
+    Their values are uniform in [0, 1] but for the pauses, so that every shape of the mouth occurs.
     """
     curves = []
     for _ in range(2):

@@ -1,17 +1,14 @@
-"""The mouth's curves, from how far it is open and how wide it is."""
+"""The curves of the lips, from the openness and width of the mouth."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from .identities import Identity
-
-if TYPE_CHECKING:
-    from .draw import Motion
+from .motions import Motion
 
 MOUTH_Y = 0.415
 NARROW, WIDE = 0.145, 0.285

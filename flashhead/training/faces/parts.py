@@ -5,16 +5,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import Tensor
 
 from .identities import Identity, hex_color, mix, shade
+from .motions import Motion
 from .mouth_shape import mouth_curves
 from .shapes import Canvas, Point, between, box, capsule, common, ellipse, melted, soft_spot, union
-
-if TYPE_CHECKING:
-    from .draw import Motion
 
 EYE_X, EYE_Y = 0.265, -0.12
 WHITE = (0.99, 0.98, 0.96)

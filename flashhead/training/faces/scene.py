@@ -1,4 +1,4 @@
-"""What is behind and below a drawn face: background, neck, shoulders, clothes."""
+"""Background, neck, shoulders and clothes of a drawn face."""
 
 from __future__ import annotations
 

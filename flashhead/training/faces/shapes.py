@@ -24,12 +24,13 @@ def grid(size: int) -> Point:
 
 
 def zoomed(point: Point, zoom: float, y: float = 0.0) -> Point:
-    """Points of a picture that shows only 1 / zoom of the scene, around (0, y)."""
+    """Coordinates in the scene of a picture's points, if it shows 1 / zoom of it around (0, y)."""
     return point[0] / zoom, point[1] / zoom + y
 
 
 def moved(point: Point, x: Number, y: Number, angle: Number = 0.0, about: float = 0.0) -> Point:
-    """Points as seen from a frame shifted by x, y and rolled (clockwise) about (0, `about`)."""
+    """Coordinates of points in a frame that is shifted by x, y and rolled clockwise about (0,
+    `about`) by `angle` radians."""
     px, py = point[0] - x, point[1] - y - about
     angle = torch.as_tensor(angle)
     c, s = torch.cos(angle), torch.sin(angle)
@@ -61,7 +62,7 @@ def capsule(point: Point, start: Sequence[Number], end: Sequence[Number], radius
 
 
 def between(point: Point, upper: Tensor, lower: Tensor) -> Tensor:
-    """The band between two curves y(x), given at the points' own x; distances along the normal."""
+    """The band between two curves y(x), given at the points' x."""
     x, y = point
     return torch.maximum(_straight(upper - y, upper, x), _straight(y - lower, lower, x))
 
@@ -72,7 +73,7 @@ def below(point: Point, curve: Tensor) -> Tensor:
 
 
 def _straight(height: Tensor, curve: Tensor, x: Tensor) -> Tensor:
-    """A height over a curve as a distance to it, by the curve's slope along x."""
+    """The distance from a curve, from the height over it and the curve's slope along x."""
     slope = curve.diff(dim=-1) / x.diff(dim=-1)
     slope = torch.cat([slope, slope[..., -1:]], dim=-1)
     return height / torch.sqrt(1 + slope.clamp(-4, 4) ** 2)
@@ -94,7 +95,7 @@ def common(*shapes: Tensor) -> Tensor:
 
 
 def melted(a: Tensor, b: Tensor, width: float) -> Tensor:
-    """A union whose seam is rounded over `width`."""
+    """A union of two shapes whose corner is rounded over `width` (a smooth minimum)."""
     share = (0.5 + 0.5 * (b - a) / width).clamp(0, 1)
     return b + share * (a - b) - width * share * (1 - share)
 
@@ -112,7 +113,8 @@ class Canvas:
 
     def __init__(self, image: Tensor, pixel: float):
         self.image, self.pixel = image, pixel
-        self._own = False  # painting in place is several times as fast
+        # Whether the image may be written to: painting in place is several times as fast.
+        self._own = False
 
     def cover(self, distance: Tensor, softness: float = 0.0) -> Tensor:
         """How much of each pixel a shape covers, in [0, 1]; `softness` blurs its edge that far."""
@@ -129,7 +131,7 @@ class Canvas:
 
     @contextmanager
     def window(self, point: Point, box: Sequence[float]) -> Iterator[tuple[Canvas, Point]]:
-        """A part of the picture, which is all that a small thing needs to be painted on.
+        """The part of the picture within a box, so that painting something small is quick.
 
         box: left, top, right, bottom in the points' coordinates. Yields the part and its points.
         """

@@ -1,6 +1,7 @@
-"""Speech whose phonemes and their times are known, by the espeak-ng library.
+"""Synthetic speech with the times of its phonemes, by the espeak-ng library.
 
-Only making data needs it; it is looked up when first used. One process has one synthesizer.
+Only making data needs the library; it is loaded when first used. It holds one synthesizer for the
+whole process.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import ctypes
 import ctypes.util
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,7 +53,7 @@ _Callback = ctypes.CFUNCTYPE(
 
 @dataclass(frozen=True)
 class Utterance:
-    """What espeak-ng said.
+    """Synthesised speech.
 
     waveform: (N,) float32 in [-1, 1] at `rate` Hz. phonemes: (start in samples, mnemonic) each, in
     order; a phoneme lasts until the next one begins. The last one is a pause.
@@ -63,7 +65,11 @@ class Utterance:
 
 
 class Espeak:
-    """The synthesizer. Use `espeak()`."""
+    """The synthesizer, of which a process has one: use `espeak()`.
+
+    Raises:
+        FlashHeadError: the library or its voices are not installed.
+    """
 
     def __init__(self) -> None:
         name = ctypes.util.find_library("espeak-ng") or "libespeak-ng.so.1"
@@ -80,10 +86,11 @@ class Espeak:
             raise FlashHeadError("The espeak-ng library found no voice data; install espeak-ng.")
         self._sound: list[np.ndarray] = []
         self._events: list[tuple[int, str]] = []
-        self._heard = _Callback(self._hear)  # kept: the library holds on to it
-        self._library.espeak_SetSynthCallback(self._heard)
+        self._callback = _Callback(self._receive)  # or it would be freed while the library uses it
+        self._library.espeak_SetSynthCallback(self._callback)
 
-    def _hear(self, samples, count: int, events) -> int:
+    def _receive(self, samples: Any, count: int, events: Any) -> int:
+        """The library's callback: a block of samples, and the events in it."""
         if samples and count > 0:
             self._sound.append(np.ctypeslib.as_array(samples, shape=(count,)).copy())
         index = 0
@@ -98,13 +105,13 @@ class Espeak:
     def say(
         self, text: str, voice: str, *, words_per_minute: int = 165, pitch: int = 50, lilt: int = 50
     ) -> Utterance:
-        """Say a text with a voice such as "en-us+f3".
+        """Synthesise a text with a voice such as "en-us+f3".
 
         Args:
             words_per_minute: 80 to 450. pitch, lilt: base and range of the pitch, 0 to 100.
 
         Raises:
-            FlashHeadError: no such voice.
+            FlashHeadError: no such voice, or no sound for the text.
         """
         library = self._library
         if library.espeak_SetVoiceByName(voice.encode()) != 0:

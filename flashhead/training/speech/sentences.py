@@ -1,4 +1,7 @@
-"""What is said: our own sentences, by language; every sixth is held out."""
+"""The sentences (our own) and voices of the synthetic speech, by language.
+
+Every sixth sentence is held out.
+"""
 
 from __future__ import annotations
 
@@ -113,7 +116,7 @@ _EVERY = 6
 
 
 def sentences(language: str, *, held_out: bool = False) -> tuple[str, ...]:
-    """Those to train on, or those that training never sees."""
+    """A language's sentences to train on, or those that are held out."""
     return tuple(
         text
         for number, text in enumerate(SENTENCES[language])
@@ -122,4 +125,5 @@ def sentences(language: str, *, held_out: bool = False) -> tuple[str, ...]:
 
 
 def voices(language: str, *, held_out: bool = False) -> tuple[str, ...]:
+    """A language's voices to train on, or those that are held out."""
     return (HELD_OUT_VOICES if held_out else VOICES)[language]

@@ -1,25 +1,28 @@
-"""Speech whose mouth is known, without pictures, kept in one file."""
+"""A data set of speech and the mouth that belongs to it, without pictures, in one file."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ...geometry import FPS
+from ..files import save_tensors
+from ..settings import Settings
 from .tracks import SpeechSettings, SpeechTrack, speech_track
 
-KnownSpeech = list[tuple[Tensor, Tensor]]
+SpeechSet = list[tuple[Tensor, Tensor]]
 """(waveform (N,) at 16 kHz, openness and width (F, 2)) of each track."""
 
 
-@dataclass(frozen=True)
-class SpeechSetSettings:
-    """How many tracks, of how many seconds each, drawn from which seed."""
+class SpeechSetSettings(Settings):
+    """How many tracks, of how many seconds each, from which seed.
+
+    held_out: voices and sentences that training never uses.
+    """
 
     tracks: int = 400
     seconds: float = 12.0
@@ -31,10 +34,13 @@ def make_speech_set(
     settings: SpeechSetSettings,
     path: str | Path,
     make: Callable[[int, torch.Generator, SpeechSettings], SpeechTrack] = speech_track,
-) -> KnownSpeech:
-    """Speak the tracks and keep them in a file, or read the file if it is there already.
+) -> SpeechSet:
+    """Synthesise the tracks and store them in a file, or read the file if it is there already.
 
-    Track n depends on the seed and n alone. Stored in float16.
+    Args:
+        settings: which tracks; track n depends on the seed and n alone.
+        path: of the safetensors file, in float16.
+        make: makes a track from its number of frames, random numbers and settings.
     """
     path = Path(path)
     if not path.is_file():
@@ -48,8 +54,7 @@ def make_speech_set(
             name: torch.stack([getattr(track, name) for track in spoken]).half()
             for name in ("waveform", "openness", "width")
         }
-        save_file(tensors, path.with_suffix(".partial"))
-        path.with_suffix(".partial").replace(path)
+        save_tensors(path, tensors)
     stored = load_file(path)
     mouths = torch.stack([stored["openness"], stored["width"]], dim=2).float()
     return list(zip(stored["waveform"].float(), mouths, strict=True))

@@ -1,8 +1,9 @@
-"""Speech tracks of any length at 16 kHz, with the mouth that belongs to them."""
+"""Speech of any length at 16 kHz, with the mouth that belongs to it."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,11 +31,11 @@ class SpeechTrack:
 
 @dataclass(frozen=True)
 class SpeechSettings:
-    """held_out: voices and sentences that training never hears.
+    """What a random track is like.
 
-    pauses: shortest and longest silence between sentences, in seconds. noise: how often there is
-    noise under the speech; music: how often tones; silence: how often a track is silent but for
-    those.
+    held_out: voices and sentences that training never uses. pauses: shortest and longest silence
+    between sentences, in seconds. noise, music: share of the tracks with noise or tones under the
+    speech. silence: share of the tracks without speech.
     """
 
     held_out: bool = False
@@ -65,7 +66,7 @@ def speak(rng: torch.Generator, settings: SpeechSettings = SpeechSettings()) -> 
         FlashHeadError: espeak-ng's library is not installed.
     """
 
-    def pick(options):
+    def pick(options: Sequence[str]) -> str:
         return options[int(torch.randint(len(options), (), generator=rng))]
 
     language = pick(tuple(SENTENCES))

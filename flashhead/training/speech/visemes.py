@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 
 from ...geometry import FPS
-from ..faces.motions import smooth
+from ..signals import smooth
 
 Shape = tuple[float, float]
 
 REST: Shape = (0.0, 0.5)
 SMOOTHING = 0.028
-"""Standard deviation in seconds: about what lips need to follow."""
+"""Standard deviation in seconds of the smoothing: about as slow as lips are."""
 _FINE = 8
 _LONGEST = 0.3
-"""Seconds that a phoneme's shape is held at most: the library lets the last one run on."""
+"""Seconds that a phoneme's shape is held at most: espeak-ng's last one lasts to the end."""
 
 _VOWELS: dict[str, Shape] = {
     "a": (0.9, 0.6), "A": (1.0, 0.5), "V": (0.7, 0.5), "&": (0.9, 0.75),
@@ -76,7 +76,7 @@ def mouth_track(
     Args:
         phonemes: (start in seconds, mnemonic) each, in order.
         seconds: when the last one ends.
-        frames: frame n is what is seen in the middle of its 1 / 25 s.
+        frames: how many; each is the mean of the mouth over its 1 / 25 s.
     """
     rate = FPS * _FINE
     length = frames * _FINE

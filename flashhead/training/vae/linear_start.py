@@ -1,12 +1,13 @@
-"""Weights that a VAE starts from: the best linear codec of its shape, level by level.
+"""First weights of a VAE: the best linear codec of its shape, fitted level by level.
 
-From random weights an LTX VAE spends most of a small budget on finding out that pictures have low
-frequencies. So principal components are fitted first: of patches, then of 2x2x2 blocks of their
-coefficients, at every level. Residual branches begin at zero. Each half ends with a norm, a silu
-and a layer, which cannot be linear: channels vary a little around 1 there, where the silu is nearly
-straight, and the layer is fitted by least squares. Training goes on from there.
+From random weights an LTX VAE needs most of a small number of updates to learn that pictures are
+mostly low frequencies. So principal components are fitted first: of patches, then of 2x2x2 blocks
+of their coefficients, at every level. Residual branches begin at zero, so that they add nothing.
+Encoder and decoder each end with a norm, a SiLU and a convolution, which together cannot be linear.
+There the channels are scaled to vary little around 1, where a SiLU is nearly linear, and the
+convolution is fitted by least squares.
 
-It needs equal widths at all levels, so that no block has a norm on its skip.
+All levels must have the same width, so that no residual block has a norm on its skip connection.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from ...errors import FlashHeadError
-from ...models.ltx_vae import LTXVAE, TimePaddedConv3d, pixel_norm
+from ...models.ltx_vae import LTXVAE, TimePaddedConv3d, Upsampler, pixel_norm
 
 SWING = 0.3
-"""Deviation of a channel around 1 before the last norm."""
+"""Standard deviation of a channel around 1 before the last norm."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Basis:
 
 
 def principal_components(samples: Tensor, weight: Tensor, count: int) -> Basis:
-    """Of samples (N, n) with weights (N,); where n < count, rows of zeros fill up."""
+    """The first `count` of samples (N, n) with weights (N,); if n < count, the other rows are 0."""
     samples, weight = samples.double(), weight.double() / weight.double().sum()
     mean = weight @ samples
     centred = samples - mean
@@ -49,7 +50,7 @@ def principal_components(samples: Tensor, weight: Tensor, count: int) -> Basis:
 
 
 def _centre(conv: TimePaddedConv3d, weight: Tensor, bias: Tensor) -> None:
-    """Make a convolution of kernel 3 a matrix (out, in) on each position alone."""
+    """Make a convolution of kernel 3 one of kernel 1, with the weight (out, in)."""
     conv.conv.weight.data.zero_()
     conv.conv.weight.data[:, :, conv.front, 1, 1] = weight
     conv.conv.bias.data.copy_(bias)
@@ -70,7 +71,7 @@ def _apply(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def _fit(features: Tensor, targets: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Least squares: matrix (out, in) and bias (out,) from rows to rows, slightly damped."""
+    """Ridge regression of targets (N, out) on features (N, in): matrix (out, in), bias (out,)."""
     x, y, w = features.double(), targets.double(), weight.double() / weight.double().sum()
     mean_x, mean_y = w @ x, w @ y
     x, y = x - mean_x, y - mean_y
@@ -113,10 +114,12 @@ def linear_start(vae: LTXVAE, video: Tensor, weight: Tensor) -> None:
         bases.append(basis)
         matrix = basis.rows * (SWING / basis.deviation[:, None] if last else 1.0)
         bias = float(last) - matrix @ basis.mean
-        down = block.downsamplers[0].conv
-        down.weight.data.zero_()
-        down.weight.data[:, :, 1:, 1:, 1:] = matrix.view(width, width, 2, 2, 2)
-        down.bias.data.copy_(bias)
+        down, down_bias = (
+            block.get_parameter(f"downsamplers.0.conv.{leaf}").data for leaf in ("weight", "bias")
+        )
+        down.zero_()
+        down[:, :, 1:, 1:, 1:] = matrix.view(width, width, 2, 2, 2)
+        down_bias.copy_(bias)
         x = _apply(x, matrix, bias)
 
     channels = config.latent_channels
@@ -150,8 +153,10 @@ def _start_decoder(
         if level == len(vae.decoder.up_blocks) - 1:
             factor = (SWING * scale / bases[0].deviation).repeat_interleave(8)
             matrix, bias = factor[:, None] * matrix, factor * bias + 1
-        _centre(block.upsamplers[0].conv, matrix, bias)
-        x = block.upsamplers[0](x)
+        upsampler = block.get_submodule("upsamplers.0")
+        assert isinstance(upsampler, Upsampler)
+        _centre(upsampler.conv, matrix, bias)
+        x = upsampler(x)
     features = functional.silu(pixel_norm(x))
     matrix, bias = _fit(_rows(features), _rows(patches), _rows(weight)[:, 0])
     _centre(vae.decoder.conv_out, matrix, bias)

@@ -1,4 +1,4 @@
-"""What a VAE is trained on: weighted reconstruction, temporal differences, a small KL.
+"""The losses of a VAE: weighted reconstruction, temporal differences, edges, a small KL.
 
 Videos are (B, 3, T, H, W) in [-1, 1], weights (B, 1, T, H, W).
 """
@@ -13,9 +13,10 @@ from torch.nn import functional
 def region_weight(
     mouth: Tensor, eyes: Tensor, face: Tensor, *, mouth_weight: float, eyes_weight: float
 ) -> Tensor:
-    """1 everywhere, one more in the face, and so much more in mouth and eyes; mean 1 a sample.
+    """The weight of each pixel, (B, 1, T, H, W): 1, plus 1 in the face, `mouth_weight` in the
+    mouth and `eyes_weight` in the eyes; then scaled so that each sample's mean is 1.
 
-    Regions (B, T, H, W) in [0, 1] -> (B, 1, T, H, W).
+    mouth, eyes, face: masks (B, T, H, W) in [0, 1].
     """
     weight = 1 + face + mouth_weight * mouth + eyes_weight * eyes
     return (weight / weight.mean(dim=(1, 2, 3), keepdim=True)).unsqueeze(1)
@@ -24,7 +25,7 @@ def region_weight(
 def reconstruction_loss(made: Tensor, video: Tensor, weight: Tensor, square: float) -> Tensor:
     """Mean of weight * (|d| + square * d^2).
 
-    The absolute difference alone prefers the median: a mouth that never opens.
+    The absolute difference alone is least at the median, which is a mouth that never opens.
     """
     error = (made - video).abs()
     return (weight * (error + square * error.square())).mean()
@@ -37,7 +38,7 @@ def temporal_loss(made: Tensor, video: Tensor, weight: Tensor) -> Tensor:
 
 
 def detail_loss(made: Tensor, video: Tensor, weight: Tensor) -> Tensor:
-    """The same of the differences between neighbouring pixels: edges."""
+    """Mean weighted absolute difference of the differences between neighbouring pixels: edges."""
     error = made - video
     across = (weight[..., 1:] * error.diff(dim=4).abs()).mean()
     down = (weight[..., 1:, :] * error.diff(dim=3).abs()).mean()
@@ -53,10 +54,10 @@ def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 class LatentProbe(nn.Module):
-    """Reads the mouth off the latents, linearly: (B, C, t, h, w) -> (B, T, 2).
+    """A linear prediction of openness and width from latents: (B, C, t, h, w) -> (B, T, 2).
 
-    Each latent frame says openness and width of its own frames; the first has one frame alone. It
-    makes the encoder carry the mouth long before the pixels show it.
+    Each latent frame predicts those of the frames that it codes; the first codes one frame alone.
+    Its loss makes the encoder keep the mouth long before the loss of the pixels does.
     """
 
     def __init__(self, channels: int, frames: int, size: tuple[int, int]):
@@ -65,7 +66,7 @@ class LatentProbe(nn.Module):
         self.read = nn.Linear(channels * size[0] * size[1], 2 * frames)
 
     def start(self) -> None:
-        """Say nothing at first: random weights would pull the encoder about."""
+        """Predict 0.5 at first: random weights would give the encoder random gradients."""
         nn.init.zeros_(self.read.weight)
         nn.init.constant_(self.read.bias, 0.5)
 

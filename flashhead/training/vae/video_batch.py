@@ -1,4 +1,4 @@
-"""Batches of videos with their regions and mouths, from stored clips."""
+"""Random batches of videos, with the regions and mouths of their faces."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..data.clip_cache import ClipCache
+from ..data.clip_dataset import ClipDataset
 
 
 @dataclass(frozen=True)
 class VideoBatch:
-    """video (B, 3, T, H, W) in [-1, 1]; mouth, eyes, face (B, T, H, W); openness, width (B, T)."""
+    """B parts of clips.
+
+    video: (B, 3, T, H, W) in [-1, 1]. mouth, eyes, face: region masks (B, T, H, W) in [0, 1].
+    openness, width: of the mouth, (B, T) in [0, 1].
+    """
 
     video: Tensor
     mouth: Tensor
@@ -23,9 +27,9 @@ class VideoBatch:
 
 
 def draw_videos(
-    clips: ClipCache, batch: int, frames: int, rng: torch.Generator, device: torch.device
+    clips: ClipDataset, batch: int, frames: int, rng: torch.Generator, device: torch.device
 ) -> VideoBatch:
-    """Random parts of random clips."""
+    """`batch` random parts of random clips, of `frames` frames each; the mouths must be known."""
     parts = []
     for _ in range(batch):
         pick = int(torch.randint(len(clips), (), generator=rng))
@@ -36,5 +40,5 @@ def draw_videos(
         return torch.stack([getattr(part, name) for part in parts]).to(device)
 
     video = stack("video").permute(0, 4, 1, 2, 3).float() / 127.5 - 1
-    regions = (stack(name).float() / 255 for name in ("mouth", "eyes", "face"))
-    return VideoBatch(video, *regions, stack("openness"), stack("width"))
+    mouth, eyes, face = (stack(name).float() / 255 for name in ("mouth", "eyes", "face"))
+    return VideoBatch(video, mouth, eyes, face, stack("openness"), stack("width"))

@@ -1,0 +1,1 @@
+"""Pre-training of the audio encoder on speech whose mouth movement is known."""

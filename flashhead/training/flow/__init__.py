@@ -1,0 +1,1 @@
+"""Stage 1: flow matching of the generator on encoded clips (DESIGN §1.8)."""

@@ -1,0 +1,1 @@
+"""Networks to train: made, loaded, frozen, adapted and written as a checkpoint."""

@@ -1,0 +1,1 @@
+"""What all stages share: the training loop, the update of weights, the Muon optimizer."""

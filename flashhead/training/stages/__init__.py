@@ -1,1 +1,0 @@
-"""The training loop, its stages and what they share."""
