@@ -28,6 +28,26 @@ from .output import Progress, warnings_in_lines
 
 CHECKPOINT_VARIABLE = "FLASHHEAD_CHECKPOINT"
 _DTYPES = COMPUTE_DTYPES | {torch_name(dtype): dtype for dtype in COMPUTE_DTYPES.values()}
+# Fields of Settings: name, type, what the help calls the value, help.
+_SETTINGS = (
+    ("seed", int, None, "of the noise"),
+    ("steps", int, None, "sampling steps; default: the variant's own"),
+    ("shift", float, None, "of the timesteps"),
+    ("color_match", float, "STRENGTH", "keep the portrait's colours, 0 to 1"),
+    (
+        "guidance",
+        float,
+        "SCALE",
+        "of the audio; 1 is off; default: the variant's own, 1 or the teacher's 3",
+    ),
+    (
+        "seam_fade",
+        int,
+        "FRAMES",
+        "let the jump where a chunk begins fade out over so many frames, 0 (off) to 15; default: "
+        "the checkpoint's own, 0 and for the pocket one 6",
+    ),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,36 +85,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=range(1, 9),
         help="write the frames so many times larger (bicubic), 1 to 8",
     )
-    add("--seed", type=int, default=defaults.seed, help="default: %(default)s")
-    add("--steps", type=int, help="sampling steps; default: the variant's own")
-    add(
-        "--shift", type=float, default=defaults.shift, help="of the timesteps; default: %(default)s"
-    )
-    add(
-        "--color-match",
-        type=float,
-        default=defaults.color_match,
-        metavar="STRENGTH",
-        help="keep the portrait's colours, 0 to 1; default: %(default)s",
-    )
-    add(
-        "--guidance",
-        type=float,
-        metavar="SCALE",
-        help="of the audio; 1 is off; default: the variant's own, 1 or the teacher's 3",
-    )
+    for name, kind, metavar, text in _SETTINGS:
+        default = getattr(defaults, name)
+        note = "" if default is None else "; default: %(default)s"
+        option = f"--{name.replace('_', '-')}"
+        add(option, type=kind, default=default, metavar=metavar, help=text + note)
     add(
         "--audio-mode",
         choices=AUDIO_MODES,
         default=AUDIO_MODES[0],
         help="encode the audio as it comes, or once as a whole; default: %(default)s",
-    )
-    add(
-        "--seam-fade",
-        type=int,
-        metavar="FRAMES",
-        help="let the jump where a chunk begins fade out over so many frames, 0 (off) to 15; "
-        "default: the checkpoint's own, 0 and for the pocket one 6",
     )
     add("--device", help="such as cuda, cuda:1, mps or cpu; default: the first that is there")
     add(
@@ -127,13 +127,7 @@ def _switch(text: str) -> tuple[float, str]:
 
 def run(arguments: argparse.Namespace) -> None:
     settings = Settings(
-        size=arguments.size,
-        seed=arguments.seed,
-        steps=arguments.steps,
-        shift=arguments.shift,
-        color_match=arguments.color_match,
-        guidance=arguments.guidance,
-        seam_fade=arguments.seam_fade,
+        size=arguments.size, **{name: getattr(arguments, name) for name, *_ in _SETTINGS}
     )
     device = _device(arguments.device)
     dtype = _DTYPES[arguments.dtype] if arguments.dtype else _default_dtype(device)

@@ -59,19 +59,10 @@ def generate(
         portrait: path, PIL image or (H, W, 3) tensor in [0, 1]; cropped to cover the size.
         waveform: (N,) or (channels, N), any rate; or an `AudioSource`, such as a file.
         sample_rate: of a waveform tensor, in Hz.
-        size: (height, width) in pixels, multiples of the checkpoint's strides; None is the
-            checkpoint's own: 512x512, and 96x96 for the pocket one.
-        seed: 0 to 2^64 - 1. The same seed and input on the same device give the same frames.
-        steps: sampling steps; None is the variant's own: 4 for Lite and Pro, 20 for the teacher.
-        shift: of the timesteps.
-        color_match: strength of the colour matching, 0 (off) to 1.
-        guidance: audio guidance scale; None is the variant's own: 1 (off) for Lite and Pro, 3 for
-            the teacher.
+        size, seed, steps, shift, color_match, guidance, cache_seconds, seam_fade: see `Settings`.
+            The same seed and input on the same device give the same frames.
         audio_mode: "stream" encodes the audio as it comes, with a cache of the past; "once" encodes
             the clip whole (memory grows with its length).
-        cache_seconds: the past that mode "stream" encodes with each chunk.
-        seam_fade: frames that the jump where a chunk begins takes to fade out, 0 (off) to 15; None
-            is the checkpoint's own: 0, and 6 for the pocket one.
         switches: seconds -> another portrait, from the first chunk that starts then or later;
             audio and noise go on.
         on_step: called with (chunk, steps done, steps); may raise to stop.
