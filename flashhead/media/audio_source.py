@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Iterable, Iterator
-from itertools import chain, groupby
+from itertools import groupby
 from pathlib import Path
 from typing import Protocol
 
@@ -223,19 +223,32 @@ def _planes(frames: Iterator[av.AudioFrame]) -> Iterator[torch.Tensor]:
     """
     home: av.AudioFrame | None = None
     for _, run in groupby(frames, lambda f: (f.sample_rate, f.layout.name, f.format.name)):
-        first = next(run)
-        home = home or first
-        # PyAV (18.1) counts one plane too many from eight on, and crashes reading it.
-        readable = not first.format.is_planar or first.layout.nb_channels < 8
-        layout, rate = home.layout, home.sample_rate
-        if readable and (first.layout.nb_channels, first.sample_rate) == (layout.nb_channels, rate):
-            yield from map(_plane, chain([first], run))
-            continue
-        converter = av.AudioResampler(format="flt", layout=layout, rate=rate)
-        for frame in chain([first], run, [None]):
-            if frame is not None:
-                frame.pts = None  # samples follow one another, whatever the joined clocks say
-            yield from (_plane(part) for part in converter.resample(frame) if part.samples)
+        converter: av.AudioResampler | None = None
+        for frame in run:
+            home = frame if home is None else home
+            if _readable(frame) and _rate_and_channels(frame) == _rate_and_channels(home):
+                yield _plane(frame)
+                continue
+            if converter is None:
+                rate, layout = home.sample_rate, home.layout
+                converter = av.AudioResampler(format="flt", layout=layout, rate=rate)
+            frame.pts = None  # samples follow one another, whatever the joined clocks say
+            yield from _converted(converter, frame)
+        if converter is not None:
+            yield from _converted(converter, None)
+
+
+def _readable(frame: av.AudioFrame) -> bool:
+    # PyAV (18.1) counts one plane too many from eight on, and crashes reading it.
+    return not frame.format.is_planar or frame.layout.nb_channels < 8
+
+
+def _rate_and_channels(frame: av.AudioFrame) -> tuple[int, int]:
+    return frame.sample_rate, frame.layout.nb_channels
+
+
+def _converted(converter: av.AudioResampler, frame: av.AudioFrame | None) -> Iterator[torch.Tensor]:
+    return (_plane(part) for part in converter.resample(frame) if part.samples)
 
 
 def _plane(frame: av.AudioFrame) -> torch.Tensor:
