@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from flashhead.errors import FlashHeadError, SizeError
-from flashhead.media import video_writer as video
 from flashhead.media.audio_source import FileAudio, TensorAudio
 from flashhead.media.video_writer import VideoWriter, rgb_to_yuv420
 
@@ -220,11 +219,12 @@ def test_a_failed_copy_leaves_the_old_file_and_a_playable_partial(tmp_path, monk
         raise OSError("No space left on device")
 
     (tmp_path / "a.mp4").write_bytes(b"the old one")
-    monkeypatch.setattr(video, "_remux", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="space"), VideoWriter(tmp_path / "a.mp4", **SIZE) as writer:
         writer.write(grey(30))
     assert (tmp_path / "a.mp4").read_bytes() == b"the old one"
     assert len(decode_pictures(tmp_path / ".a.partial.mp4")) == 30
+    assert leftovers(tmp_path, ".a.partial.mp4", "a.mp4")
 
 
 KILLED = """
@@ -324,11 +324,39 @@ def test_writing_outside_the_with_is_an_error(tmp_path):
     assert leftovers(tmp_path)
 
 
-def test_the_next_encoder_stands_in_and_none_is_a_clear_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(video, "_H264_ENCODERS", ("libabsent", "libx264"))
+class Renaming:
+    """An object of PyAV that knows encoders by other names."""
+
+    def __init__(self, real, rename):
+        self.real, self.rename = real, rename
+
+    def __getattr__(self, name):
+        return getattr(self.real, name)
+
+    def __enter__(self):
+        return Renaming(self.real.__enter__(), self.rename)
+
+    def __exit__(self, *error):
+        return self.real.__exit__(*error)
+
+    def create(self, codec, mode):
+        return self.real.create(self.rename(codec), mode)
+
+    def add_stream(self, codec, **settings):
+        return self.real.add_stream(self.rename(codec), **settings)
+
+
+def test_the_next_encoder_stands_in(tmp_path, monkeypatch):
+    names = {"libx264": "absent", "libopenh264": "libx264"}
+    rename, open_really = (lambda name: names.get(name, name)), av.open
+    monkeypatch.setattr(av, "CodecContext", Renaming(av.CodecContext, rename))
+    monkeypatch.setattr(av, "open", lambda *a, **k: Renaming(open_really(*a, **k), rename))
     with VideoWriter(tmp_path / "a.mp4", **SIZE) as writer:
         writer.write(grey(5))
     assert len(decode_pictures(tmp_path / "a.mp4")) == 5
-    monkeypatch.setattr(video, "_H264_ENCODERS", ("libabsent",))
+
+
+def test_no_encoder_is_a_clear_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(av, "CodecContext", Renaming(av.CodecContext, lambda name: "absent"))
     with pytest.raises(FlashHeadError, match=r"no H\.264 encoder"):
         VideoWriter(tmp_path / "b.mp4", **SIZE)
