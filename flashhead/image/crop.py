@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,13 +147,13 @@ def face_box(boxes: Any, index: int = -1) -> Box:
     """
     if isinstance(boxes, Mapping):
         boxes = [boxes]
-    if _is_list(boxes) and len(boxes) and _is_list(boxes[0]):
+    if isinstance(boxes, (list, tuple)) and boxes and isinstance(boxes[0], (list, tuple)):
         boxes = boxes[0]
-    if not _is_list(boxes):
+    if not isinstance(boxes, (list, tuple)):
         raise PortraitError(
             f"The face is a {type(boxes).__name__}; expected boxes with x, y, width and height."
         )
-    if not len(boxes):
+    if not boxes:
         raise PortraitError(
             "No face was found in the picture; use a clearer one, or crop by box or mask."
         )
@@ -221,7 +221,3 @@ def _read_box(box: Any) -> Box:
         raise PortraitError(
             f"A face is {str(box)[:80]}; expected a box with the numbers x, y, width and height."
         ) from None
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))

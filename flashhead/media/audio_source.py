@@ -110,14 +110,12 @@ class FileAudio:
 
     def _blocks(self) -> Iterator[torch.Tensor]:
         pending: list[torch.Tensor] = []
-        held = 0
         for piece in _planes(_decode(self.path)):
             pending.append(piece)
-            held += piece.shape[1]
-            if held >= self.sample_rate:
+            if sum(part.shape[1] for part in pending) >= self.sample_rate:
                 yield torch.cat(pending, 1)
-                pending, held = [], 0
-        if held:
+                pending = []
+        if pending:
             yield torch.cat(pending, 1)
 
 
@@ -168,24 +166,19 @@ def _check_finite(blocks: Iterable[torch.Tensor], name: str, sample_rate: int) -
 
 def _to_float(samples: torch.Tensor | np.ndarray) -> torch.Tensor:
     """Float32 on the CPU, integers scaled so that their full range is [-1, 1)."""
-    if isinstance(samples, np.ndarray):
-        # A native copy: torch takes no foreign byte order, negative stride or read-only array.
-        try:
-            samples = torch.from_numpy(samples.astype(samples.dtype.newbyteorder("=")))
-        except TypeError:
-            raise AudioError(
-                f"audio has dtype {samples.dtype}; give integers or floating point"
-            ) from None
-    dtype = samples.dtype
-    if dtype == torch.bool or dtype.is_complex:
-        raise AudioError(f"audio has dtype {dtype}; give integers or floating point")
-    samples = samples.detach().to("cpu")
-    if dtype.is_floating_point:
-        return samples.to(torch.float32)
-    info = torch.iinfo(dtype)
-    half = 2.0 ** (info.bits - 1)
-    offset = 0.0 if info.min else half
-    return ((samples.to(torch.float64) - offset) / half).to(torch.float32)
+    if isinstance(samples, torch.Tensor):
+        samples = samples.detach().to("cpu")
+        if samples.is_floating_point():
+            return samples.to(torch.float32)
+        samples = samples.numpy()
+    if samples.dtype.kind not in "iuf":
+        raise AudioError(f"audio has dtype {samples.dtype}; give integers or floating point")
+    if samples.dtype.kind != "f":
+        info = np.iinfo(samples.dtype)
+        half = 2.0 ** (info.bits - 1)
+        samples = (samples.astype(np.float64) - (0.0 if info.min else half)) / half
+    with np.errstate(over="ignore"):  # infinity, which is refused with its time
+        return torch.from_numpy(samples.astype(np.float32))
 
 
 def _decode(path: Path) -> Iterator[av.AudioFrame]:

@@ -43,11 +43,30 @@ def resample_to_speech(blocks: Iterable[Tensor], sample_rate: int) -> Iterator[T
     if sample_rate == SAMPLE_RATE:
         yield from blocks
         return
-    resample = _torchaudio_resample() if _kernel_size(sample_rate) <= _MAX_KERNEL else None
+    # In lowest terms: every `orig` input samples make `new` output samples.
+    divisor = math.gcd(sample_rate, SAMPLE_RATE)
+    orig, new = sample_rate // divisor, SAMPLE_RATE // divisor
+    # Input samples that one output sample reaches back, and the taps, as torchaudio computes them.
+    reach = math.ceil(_FILTER_WIDTH * orig / (min(orig, new) * _ROLLOFF))
+    resample = _torchaudio_resample() if new * (2 * reach + orig) <= _MAX_KERNEL else None
     if resample is None:
         yield from resample_stream(blocks, sample_rate, SAMPLE_RATE)
-    else:
-        yield from _with_torchaudio(blocks, sample_rate, resample)
+        return
+    # Parts that are cut at multiples of `orig`, with a margin that covers the filter on each side,
+    # give what the whole signal would give.
+    margin = orig * math.ceil(reach / orig + 1)
+    step = max(margin, orig * math.ceil(2 * sample_rate / orig))
+    left = 0
+    buffer = _silence(0)
+    for block in blocks:
+        buffer = torch.cat((buffer, block))
+        while len(buffer) >= left + step + margin:
+            part = resample(buffer[: left + step + margin], orig, new)
+            yield part[left // orig * new : (left + step) // orig * new]
+            buffer = buffer[left + step - margin :]
+            left = margin
+    if len(buffer) > left:
+        yield resample(buffer, orig, new)[left // orig * new :]
 
 
 def resample_stream(blocks: Iterable[Tensor], sample_rate: int, new_rate: int) -> Iterator[Tensor]:
@@ -111,39 +130,3 @@ def _torchaudio_resample() -> Callable[[Tensor, int, int], Tensor] | None:
     except (ImportError, OSError, RuntimeError):
         return None
     return resample
-
-
-def _ratio(sample_rate: int) -> tuple[int, int]:
-    divisor = math.gcd(sample_rate, SAMPLE_RATE)
-    return sample_rate // divisor, SAMPLE_RATE // divisor
-
-
-def _half_width(orig: int, new: int) -> int:
-    """Input samples that one output sample reaches back, as torchaudio computes it."""
-    return math.ceil(_FILTER_WIDTH * orig / (min(orig, new) * _ROLLOFF))
-
-
-def _kernel_size(sample_rate: int) -> int:
-    orig, new = _ratio(sample_rate)
-    return new * (2 * _half_width(orig, new) + orig)
-
-
-def _with_torchaudio(
-    blocks: Iterable[Tensor], sample_rate: int, resample: Callable[[Tensor, int, int], Tensor]
-) -> Iterator[Tensor]:
-    # Every `orig` input samples make `new` output samples, so parts cut at multiples of `orig`,
-    # with a margin that covers the filter on each side, give what the whole signal would give.
-    orig, new = _ratio(sample_rate)
-    margin = orig * math.ceil(_half_width(orig, new) / orig + 1)
-    step = max(margin, orig * math.ceil(2 * sample_rate / orig))
-    left = 0
-    buffer = _silence(0)
-    for block in blocks:
-        buffer = torch.cat((buffer, block))
-        while len(buffer) >= left + step + margin:
-            part = resample(buffer[: left + step + margin], orig, new)
-            yield part[left // orig * new : (left + step) // orig * new]
-            buffer = buffer[left + step - margin :]
-            left = margin
-    if len(buffer) > left:
-        yield resample(buffer, orig, new)[left // orig * new :]

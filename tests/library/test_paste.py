@@ -1,4 +1,4 @@
-"""Paste Back: to the bit outside, in place inside, smooth at the seam, as long as it should be."""
+"""Paste Back: unchanged outside, aligned inside, smooth at the seam, as long as it should be."""
 
 import numpy as np
 import pytest

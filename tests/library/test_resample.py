@@ -131,7 +131,7 @@ def test_clicks_stay_where_they_are_to_the_end(rate, function):
     seconds = (0.5, 7.25, 19.5)
     signal = torch.zeros(rate * 20)
     for second in seconds:
-        # A bump wide enough to pass the filter whole: its peak is the click's place.
+        # A bump wide enough to pass the filter whole: its peak tells where the click is.
         at = torch.arange(-rate // 100, rate // 100) / rate
         start = round(second * rate) + int(at[0] * rate)
         signal[start : start + len(at)] += torch.exp(-((at / 0.0005) ** 2))

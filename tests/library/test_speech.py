@@ -38,8 +38,8 @@ def render(bundle, speech: Speech, state, chunks: range):
     plan = plan_stream(bundle.generator, bundle.variant, Settings(), state.portrait.latents)
     frames = []
     for chunk in chunks:
-        windows, state = speech.hear(bundle.audio_encoder, bundle.geometry, chunk, state)
-        latents, state = sample_chunk(bundle.generator, plan, windows, state)
+        context, state = speech.hear(bundle.audio_encoder, bundle.geometry, chunk, state)
+        latents, state = sample_chunk(bundle.generator, plan, context, state)
         made, state = decode_chunk(bundle.vae, bundle.geometry, latents, state)
         fresh = speech.new_frames(bundle.geometry, chunk)
         frames.append(made[0, fresh.start : fresh.stop])
@@ -71,8 +71,8 @@ def test_spans_cover_every_frame_once(samples, geometry, once):
         fresh = speech.new_frames(geometry, chunk)
         assert len(fresh) == len(span) > 0
         assert fresh.stop <= geometry.frames
-        heard = len(speech.heard(geometry, chunk)) // 640
-        assert heard == (geometry.frames if once and chunk == 0 else geometry.new_frames)
+        length = len(speech.heard(geometry, chunk)) // 640
+        assert length == (geometry.frames if once and chunk == 0 else geometry.new_frames)
 
 
 def test_a_saved_state_goes_on_to_the_bit(bundle, portrait, tmp_path):

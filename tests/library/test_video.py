@@ -26,14 +26,14 @@ def grey(n, level=0.5):
 def clicks(rate, seconds, channels=1):
     """A short click at a quarter and three quarters of every second."""
     waveform = torch.zeros(channels, round(rate * seconds))
-    for place in np.arange(0.25, seconds - 0.1, 0.5):
-        start = round(place * rate)
+    for second in np.arange(0.25, seconds - 0.1, 0.5):
+        start = round(second * rate)
         waveform[:, start : start + max(2, rate // 4000)] = 0.9
     return waveform
 
 
 def decode_sound(path):
-    """(channels, n) as a player hears it: the container's edit list applied."""
+    """(channels, n) as a player plays it: the container's edit list applied."""
     source = FileAudio(path)
     with av.open(str(path)) as container:
         assert next(container.decode(audio=0)).pts == 0
@@ -139,13 +139,13 @@ def test_the_whole_sound_is_there_and_in_time(tmp_path, rate, seconds):
     with VideoWriter(tmp_path / "a.mp4", **SIZE, audio=TensorAudio(waveform, rate)) as writer:
         for part in grey(round(seconds * 25)).split(24):
             writer.write(part)
-    heard, kept = decode_sound(tmp_path / "a.mp4")
+    sound, kept = decode_sound(tmp_path / "a.mp4")
     assert kept == {44101: 48000, 192_000: 96000}.get(rate, rate)
-    assert 0 <= heard.shape[1] - math.floor(waveform.shape[1] * kept / rate) <= AAC_FRAME
-    for place in np.arange(0.25, seconds - 0.1, 0.5):
-        window = np.abs(heard[0, round((place - 0.1) * kept) : round((place + 0.1) * kept)])
-        assert abs(window.argmax() / kept - 0.1) < 0.001
-        assert window.max() > 0.3
+    assert 0 <= sound.shape[1] - math.floor(waveform.shape[1] * kept / rate) <= AAC_FRAME
+    for second in np.arange(0.25, seconds - 0.1, 0.5):
+        around = np.abs(sound[0, round((second - 0.1) * kept) : round((second + 0.1) * kept)])
+        assert abs(around.argmax() / kept - 0.1) < 0.001
+        assert around.max() > 0.3
 
 
 @pytest.mark.parametrize(("channels", "kept"), [(1, 1), (2, 2), (3, 3), (6, 6), (8, 8), (11, 1)])
@@ -154,8 +154,8 @@ def test_channels_are_kept_where_aac_has_them(tmp_path, channels, kept):
     waveform[0] = 0.5 * torch.sin(torch.arange(24_000) / 10)
     with VideoWriter(tmp_path / "a.mp4", **SIZE, audio=TensorAudio(waveform, 24_000)) as writer:
         writer.write(grey(25))
-    heard, _ = decode_sound(tmp_path / "a.mp4")
-    level = np.abs(heard[:, 4000:20_000]).max(1)
+    sound, _ = decode_sound(tmp_path / "a.mp4")
+    level = np.abs(sound[:, 4000:20_000]).max(1)
     assert len(level) == kept
     assert level[0] == pytest.approx(0.5 if kept == channels else 0.5 / channels, abs=0.05)
     assert (level[1:] < 0.05).all()
@@ -167,8 +167,8 @@ def test_sound_and_picture_may_differ_in_length(tmp_path, frames, seconds):
     with VideoWriter(tmp_path / "a.mp4", **SIZE, audio=source) as writer:
         writer.write(grey(frames))
     assert len(decode_pictures(tmp_path / "a.mp4")) == frames
-    heard, _ = decode_sound(tmp_path / "a.mp4")
-    assert 0 <= heard.shape[1] - 16_000 * seconds <= AAC_FRAME
+    sound, _ = decode_sound(tmp_path / "a.mp4")
+    assert 0 <= sound.shape[1] - 16_000 * seconds <= AAC_FRAME
 
 
 # ---- when something goes wrong
@@ -185,8 +185,8 @@ def test_an_interrupt_keeps_what_is_finished(tmp_path, error):
         raise error
     assert leftovers(tmp_path, "a.mp4")
     assert len(decode_pictures(tmp_path / "a.mp4")) == 40
-    heard, rate = decode_sound(tmp_path / "a.mp4")
-    assert 0 <= heard.shape[1] - 1.6 * rate <= AAC_FRAME
+    sound, rate = decode_sound(tmp_path / "a.mp4")
+    assert 0 <= sound.shape[1] - 1.6 * rate <= AAC_FRAME
 
 
 def test_an_existing_file_stays_until_the_new_one_is_complete(tmp_path):
@@ -246,8 +246,8 @@ def test_a_kill_leaves_a_playable_partial(tmp_path):
     assert leftovers(tmp_path, ".a.partial.mp4")
     frames = decode_pictures(tmp_path / ".a.partial.mp4")
     assert len(frames) >= 250 - 75
-    heard, rate = decode_sound(tmp_path / ".a.partial.mp4")
-    assert heard.shape[1] / rate == pytest.approx(len(frames) / 25, abs=1.5)
+    sound, rate = decode_sound(tmp_path / ".a.partial.mp4")
+    assert sound.shape[1] / rate == pytest.approx(len(frames) / 25, abs=1.5)
 
 
 MEMORY = """
