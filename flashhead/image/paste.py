@@ -36,17 +36,18 @@ def paste(
 ) -> Tensor:
     """Puts `frames` where `crop` was cut out of `background`. Everything is on the CPU.
 
-    background: (1 or m, H, W, 3) in [0, 1], of the size that the crop was made from; one picture
-    is repeated. frames: (n, h, w, 3) in [0, 1], in the portrait's aspect, of any size. The result
-    has as many frames as the longer of both; the shorter one's last is held. feather: over how
-    many pixels of the background the head fades in, at the crop's edges that are not the
-    picture's. color_match: 0 to 1, how far the head's colours are moved so that they meet the
-    background's at the seam. mask: (H, W) of the background or (h, w) of the portrait or frames,
-    alone or one per frame; 1 shows the head. tick: called with the frames done and the frames in
-    all after every block; it may raise to stop.
+    background: (m, H, W, 3) in [0, 1], of the size that the crop was made from. frames: (n, h, w,
+    3) in [0, 1], in the portrait's aspect ratio, of any size. The result has as many frames as the
+    longer of both; the last frame of the shorter one is repeated. feather: over how many pixels of
+    the background the head fades in, at the crop's edges that are not the picture's. color_match:
+    0 to 1, how far the head's colours are moved towards the background's at the seam. mask: (H, W)
+    of the background or (h, w) of the portrait or frames, alone or one per frame; 1 shows the
+    head. tick: called with the frames done and the frames in all after every block, and with 0
+    done while colours are measured; it may raise to stop.
 
-    Returns (frames, H, W, 3) of the background's dtype; outside the crop it is the background to
-    the bit. Raises `PortraitError` for what does not fit together.
+    Returns (frames, H, W, 3) of the background's dtype, outside the crop bit for bit the
+    background. Raises `PortraitError` for shapes that do not fit together, and for a feather or
+    colour match out of range.
     """
     _check(background, frames, crop, feather, color_match)
     masks = None if mask is None else _checked_mask(mask, background, frames, crop)
@@ -111,20 +112,24 @@ class _Region:
         The crop's edges may lie between pixels. The pixels that they cross lie partly outside the
         frames, where those are continued by their outermost pixels.
         """
-        crop, (count, height, width, channels) = self._crop, frames.shape
+        crop, (height, width) = self._crop, frames.shape[1:3]
         down, right = height / crop.height, width / crop.width  # the frames' pixels to the crop's
         y, x = math.ceil(down), math.ceil(right)
-        planes = F.pad(frames.float().movedim(3, 1), (x, x, y, y), mode="replicate").flatten(0, 1)
         box = (
             x + (self.columns.start - crop.left) * right,
             y + (self.rows.start - crop.top) * down,
             x + (self.columns.stop - crop.left) * right,
             y + (self.rows.stop - crop.top) * down,
         )
-        images = map(Image.fromarray, planes.numpy())
-        resized = [image.resize(self._size, Image.Resampling.BILINEAR, box) for image in images]
-        found = torch.from_numpy(np.stack([np.asarray(image) for image in resized]))
-        return found.view(count, channels, *found.shape[1:]).movedim(1, 3)
+        resized = []
+        for frame in frames.movedim(3, 1):  # one at a time: they may be far larger than the crop
+            padded = F.pad(frame.float(), (x, x, y, y), mode="replicate").numpy()
+            planes = [
+                Image.fromarray(plane).resize(self._size, Image.Resampling.BILINEAR, box)
+                for plane in padded
+            ]
+            resized.append(np.stack([np.asarray(plane) for plane in planes], -1))
+        return torch.from_numpy(np.stack(resized))
 
     def edge_alpha(self, feather: int) -> Tensor:
         """(Y, X): 1 inside, fading to 0 at the crop's edges that are not the picture's."""
@@ -193,7 +198,9 @@ def _smoothed(offsets: Tensor) -> Tensor:
 
 def _held(images: Tensor, start: int, stop: int) -> Tensor:
     """Frames start to stop of `images`, whose last one is held."""
-    if start >= len(images):  # a view, not copies
+    if stop <= len(images):
+        return images[start:stop]
+    if start >= len(images):
         return images[-1:].expand(stop - start, *images.shape[1:])
     return images[torch.arange(start, stop).clamp_max(len(images) - 1)]
 

@@ -1,8 +1,8 @@
 """Hides the jump where two chunks meet.
 
-A chunk first repeats the last frames of the chunk before. It draws them a little differently than
-they were shown, and its new frames differ alike, which would be seen as a jump. So the difference
-in the last repeated frame is added to the new frames, fading out over the first few of them.
+A chunk first repeats the last frames of the chunk before, a little different from what was shown.
+Its new frames go on from there, so they would jump by that difference. It is therefore measured in
+the last repeated frame and added to the first few new frames, fading out.
 
 Only what is shown changes. The latents that the next chunk continues from are encoded from the
 frames as they were decoded.

@@ -18,7 +18,7 @@ MAX_SPEAKERS = 4
 SOURCES = ("channels", "tracks")
 LOUDNESS = ("as recorded", "equal")
 
-# The gate, in dB of full scale: a quiet room, well under any speech; at the least it is off.
+# Levels of the gate, in dB of full scale. The default is a quiet room, well under any speech.
 DEFAULT_GATE = -60.0
 GATE_OFF = -100.0
 
@@ -49,10 +49,11 @@ def split_speakers(
 ) -> Speakers:
     """A mono track per speaker, all starting together and equally long.
 
-    audio: (waveform (channels, samples), Hz) pairs. source: "channels", one audio whose channel k
-    is speaker k and which itself is the mix; or "tracks", one audio per speaker, made mono,
-    brought to the highest rate and padded with silence to the longest, and summed for the mix
-    (scaled down only if it would clip). At most `MAX_SPEAKERS`.
+    audio: pairs of a waveform (channels, samples) and its sample rate in Hz. source: "channels",
+    one audio whose channel k is speaker k and which itself is the mix; or "tracks", one audio per
+    speaker: each is resampled to the highest rate and padded with silence to the longest, its
+    channels' mean is the speaker's track, and the sum of all is the mix (scaled down only if it
+    would clip). At most `MAX_SPEAKERS`.
 
     loudness: "as recorded" leaves samples as they are; "equal" brings the parts in which each
     speaks to the same RMS (also in a sum of tracks, never in a mix of channels).
