@@ -1,70 +1,63 @@
-"""Colour matching in Lab: every frame gets the portrait's mean and deviation (DESIGN §1.5)."""
+"""Colour matching: every frame gets the portrait's mean and deviation in Lab (DESIGN §1.5)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 # sRGB primaries with the D65 white point; XYZ is held relative to white throughout.
-_WHITE = (0.95047, 1.0, 1.08883)
-_RGB_TO_XYZ = tuple(
-    tuple(weight / white for weight in row)
-    for white, row in zip(
-        _WHITE,
-        (
-            (0.4124564, 0.3575761, 0.1804375),
-            (0.2126729, 0.7151522, 0.0721750),
-            (0.0193339, 0.1191920, 0.9503041),
-        ),
-        strict=True,
-    )
-)
-_XYZ_TO_RGB = tuple(
-    tuple(weight * white for weight, white in zip(row, _WHITE, strict=True))
-    for row in (
-        (3.2404542, -1.5371385, -0.4985314),
-        (-0.9692660, 1.8760108, 0.0415560),
-        (0.0556434, -0.2040259, 1.0572252),
-    )
-)
+_WHITE = np.array([0.95047, 1.0, 1.08883])
+_RGB_TO_XYZ = [
+    [0.4124564, 0.3575761, 0.1804375],
+    [0.2126729, 0.7151522, 0.0721750],
+    [0.0193339, 0.1191920, 0.9503041],
+]
+_XYZ_TO_RGB = [
+    [3.2404542, -1.5371385, -0.4985314],
+    [-0.9692660, 1.8760108, 0.0415560],
+    [0.0556434, -0.2040259, 1.0572252],
+]
+_RGB_TO_RELATIVE_XYZ = (np.array(_RGB_TO_XYZ) / _WHITE[:, None]).tolist()
+_RELATIVE_XYZ_TO_RGB = (np.array(_XYZ_TO_RGB) * _WHITE).tolist()
 _EPSILON = 0.008856
 _KAPPA = 903.3
 
-# Matched at a time: few enough that the intermediate results stay in a cache (three times faster
-# on a CPU) and take no memory to speak of, enough to fill a GPU.
+# Pixels matched at a time: few enough that intermediate results stay in a CPU's cache (three times
+# faster) and take little memory, enough to fill a GPU.
 _PIXELS_AT_ONCE = 2**20
 
 
-def _mix(matrix: tuple[tuple[float, ...], ...], x: Tensor) -> Tensor:
-    """Matrix times the channel axis of (B, 3, T, H, W).
+def _mix(matrix: list[list[float]], x: Tensor) -> Tensor:
+    """Matrix (3, 3) times the channel axis of (B, 3, T, H, W).
 
-    The weights go as numbers: a tensor would have to be sent to the device, and matrix products
-    may be set to less than float32's precision.
+    Written out with plain numbers: a tensor of weights would have to be sent to the device, and
+    matrix products may be set to less than float32's precision.
     """
     a, b, c = x.unbind(1)
     return torch.stack([torch.add(p * a, b, alpha=q).add(c, alpha=r) for p, q, r in matrix], dim=1)
 
 
 def rgb_to_lab(rgb: Tensor) -> Tensor:
-    """sRGB (B, 3, T, H, W) in [0, 1] -> Lab, L in 0..100."""
+    """sRGB (B, 3, T, H, W) in [0, 1] -> CIE Lab of the same shape, L in 0 to 100."""
     linear = torch.where(rgb > 0.04045, ((rgb + 0.055) / 1.055) ** 2.4, rgb / 12.92)
-    xyz = _mix(_RGB_TO_XYZ, linear).clamp(1e-8, 1.0)
+    xyz = _mix(_RGB_TO_RELATIVE_XYZ, linear).clamp(1e-8, 1.0)
     f = torch.where(xyz > _EPSILON, xyz ** (1 / 3), (_KAPPA * xyz + 16) / 116)
     x, y, z = f.unbind(1)
     return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=1)
 
 
 def lab_to_rgb(lab: Tensor) -> Tensor:
-    """Lab (B, 3, T, H, W) -> sRGB, clamped to [0, 1]."""
+    """CIE Lab (B, 3, T, H, W) -> sRGB of the same shape, clamped to [0, 1]."""
     lightness, a, b = lab.unbind(1)
     y = (lightness + 16) / 116
     f = torch.stack([y + a / 500, y, y - b / 200], dim=1)
     cube = f**3
     # For y this threshold is the usual L > kappa * epsilon.
     xyz = torch.where(cube > _EPSILON, cube, (116 * f - 16) / _KAPPA)
-    linear = _mix(_XYZ_TO_RGB, xyz)
+    linear = _mix(_RELATIVE_XYZ_TO_RGB, xyz)
     curved = 1.055 * linear.clamp_min(0.0031308) ** (1 / 2.4) - 0.055
     return torch.where(linear > 0.0031308, curved, 12.92 * linear).clamp(0, 1)
 
@@ -77,7 +70,7 @@ class ColorTarget:
     std: Tensor
 
     def to(self, device: torch.device) -> ColorTarget:
-        """The same on another device."""
+        """A copy on another device."""
         return ColorTarget(self.mean.to(device), self.std.to(device))
 
 
@@ -96,6 +89,7 @@ def match_color(video: Tensor, target: ColorTarget, strength: float = 1.0) -> Te
 
     Each frame's Lab mean and standard deviation become the target's; the result is blended in RGB
     by `strength` (0 keeps the video as it is, 1 replaces it). Computed and returned in float32.
+    Raises `ValueError` for another strength.
     """
     if not 0 <= strength <= 1:
         raise ValueError(f"The colour matching strength is {strength}; expected 0 to 1.")

@@ -1,9 +1,12 @@
-"""Which part of a picture becomes the portrait, and where the talking head goes back to."""
+"""The part of a picture that becomes the portrait: around a face, from a box, a mask or all of it.
+
+`Crop` also says where `paste` puts the talking head back.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +17,8 @@ from ..errors import PortraitError
 from .portrait import cover_crop
 
 # How much larger than the face the crop is. A detector's box runs from hairline to chin. In the
-# published example portrait that is 285 of 512 pixels, a ratio of 1.8, with the face in the
-# middle: 0.4 of a face above holds the hair, 0.4 below the neck and the shoulders' start.
+# example portrait of the original code that is 285 of 512 pixels, a ratio of 1.8, with the face in
+# the middle: 0.4 of a face above holds the hair, 0.4 below the neck and the shoulders' start.
 DEFAULT_RATIO = 1.8
 
 Size = tuple[int, int]
@@ -81,7 +84,7 @@ def crop_to_cover(source: Size, size: Size) -> Crop:
 def crop_around(
     face: Box, source: Size, size: Size, ratio: float = DEFAULT_RATIO, offset: float = 0.0
 ) -> Crop:
-    """A crop around a face, in the aspect of `size` (H, W).
+    """A crop around a face, in the aspect ratio of `size` (H, W).
 
     It covers `ratio` times the face's width and height, its centre `offset` times the face's
     height below the face's (negative: above). Where it would leave the picture of `source` (H, W)
@@ -98,10 +101,11 @@ def crop_around(
 
 
 def crop_box(box: Box, source: Size, size: Size) -> Crop:
-    """A box taken as it is, grown around its centre to the aspect of `size` (H, W).
+    """A crop from a box, grown around its centre to the aspect ratio of `size` (H, W).
 
-    A width or height of 0 reaches to the picture's edge. What grows is kept inside the picture of
-    `source` (H, W) as in `crop_around`. Raises `PortraitError` for a box that leaves the picture.
+    A width or height of 0 reaches to the picture's edge. Where the grown box would leave the
+    picture of `source` (H, W) it is moved inside, as in `crop_around`. Raises `PortraitError` for
+    a box that is empty or leaves the picture itself.
     """
     box = Box(box.x, box.y, box.width or source[1] - box.x, box.height or source[0] - box.y)
     _check_box(box, source, "box")
@@ -135,21 +139,21 @@ def mask_box(mask: Tensor, source: Size) -> Box:
 
 
 def face_box(boxes: Any, index: int = -1) -> Box:
-    """One face of what a detector gives: a box, a list of boxes, or such a list per frame.
+    """Picks one face from a detector's output: a box, a list of boxes, or such a list per frame.
 
     A box is a mapping with x, y, width and height in pixels. Of a list per frame the first
-    frame's counts. index: -1 the largest face, 0 the leftmost, 1 the next to its right, and so
-    on. Raises `PortraitError` for no face, too few, or what is no box.
+    frame's is used. index: -1 the largest face, 0 the leftmost, 1 the next to its right, and so
+    on. Raises `PortraitError` if there is no face, fewer than `index` asks for, or no such box.
     """
     if isinstance(boxes, Mapping):
         boxes = [boxes]
-    if _is_list(boxes) and len(boxes) and _is_list(boxes[0]):
+    if isinstance(boxes, (list, tuple)) and boxes and isinstance(boxes[0], (list, tuple)):
         boxes = boxes[0]
-    if not _is_list(boxes):
+    if not isinstance(boxes, (list, tuple)):
         raise PortraitError(
             f"The face is a {type(boxes).__name__}; expected boxes with x, y, width and height."
         )
-    if not len(boxes):
+    if not boxes:
         raise PortraitError(
             "No face was found in the picture; use a clearer one, or crop by box or mask."
         )
@@ -170,13 +174,13 @@ def cut(image: Image.Image, crop: Crop) -> Image.Image:
     Raises `PortraitError` for a picture of another size than the crop was made for.
     """
     source = (image.height, image.width)
-    if source != tuple(crop.source):
+    if source != crop.source:
         raise PortraitError(
             f"The crop was made for a picture of {crop.source[1]}x{crop.source[0]}, this one has "
             f"{image.width}x{image.height}; give the same picture."
         )
     if crop == crop_to_cover(source, crop.size):
-        return cover_crop(image, crop.size)  # the published crop, to the bit
+        return cover_crop(image, crop.size)  # the original code's crop, to the bit
     return image.resize(
         (crop.size[1], crop.size[0]),
         Image.Resampling.BILINEAR,
@@ -187,7 +191,7 @@ def cut(image: Image.Image, crop: Crop) -> Image.Image:
 def _fitted(
     centre: tuple[float, float], covered: tuple[float, float], source: Size, size: Size
 ) -> Crop:
-    """The smallest crop in the aspect of `size` that covers (width, height), kept inside."""
+    """The smallest crop in the aspect ratio of `size` that covers (width, height), kept inside."""
     scale = max(covered[0] / size[1], covered[1] / size[0])
     scale = min(scale, source[1] / size[1], source[0] / size[0])
     edges = []
@@ -196,7 +200,7 @@ def _fitted(
         start = min(max(middle - length / 2, 0.0), limit - length)
         edges.append((start, min(start + length, float(limit))))
     (left, right), (top, bottom) = edges
-    return Crop(left, top, right, bottom, tuple(source), tuple(size))
+    return Crop(left, top, right, bottom, source, size)
 
 
 def _check_box(box: Box, source: Size, name: str) -> None:
@@ -217,7 +221,3 @@ def _read_box(box: Any) -> Box:
         raise PortraitError(
             f"A face is {str(box)[:80]}; expected a box with the numbers x, y, width and height."
         ) from None
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))

@@ -1,4 +1,4 @@
-"""What is wrong with how a face sits in its portrait, said before anything is generated."""
+"""Warnings about a face that is too small, cut off or off-centre in its portrait."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .crop import Box, Crop
 # usual portrait, whose face has some 285, would enlarge it more than twice.
 MIN_SOURCE_FACE = 128
 
-# Lite sees cells of 32x32 pixels: a face under four of them has its mouth in a single cell.
+# A latent pixel of Lite stands for 32x32 pixels: in a face under four of them, the mouth is one.
 MIN_PORTRAIT_FACE = 128
 
 # Detectors' boxes are off by about this share of the face.
@@ -21,10 +21,10 @@ MAX_UPRIGHT = 0.2
 
 
 def framing_warnings(face: Box, crop: Crop) -> list[str]:
-    """Sentences about a face (in pixels of the picture) in a crop of that picture; mostly none.
+    """Sentences for the user about a face (in pixels of the picture) and a crop of that picture.
 
-    Each says what is seen and what would help: a face that is tiny in the picture or in the
-    portrait, cut off by the picture's edge or by the crop, or off-centre.
+    Each says what is wrong and what would help: a face that is small in the picture or in the
+    portrait, cut off by the picture's edge or by the crop, or off-centre. Usually there are none.
     """
     warnings = []
     side = max(face.width, face.height)
@@ -45,8 +45,8 @@ def framing_warnings(face: Box, crop: Crop) -> list[str]:
     by_picture = _cut_sides(face, (0, 0, width, height), 0.0)
     if by_picture:
         warnings.append(
-            f"The face touches the picture's {_listed(by_picture)} edge and may be cut off; use a "
-            "picture that shows all of it."
+            f"The face touches the picture's {' and '.join(by_picture)} edge and may be cut off; "
+            "use a picture that shows all of it."
         )
     edges = (crop.left, crop.top, crop.right, crop.bottom)
     by_crop = [
@@ -54,7 +54,7 @@ def framing_warnings(face: Box, crop: Crop) -> list[str]:
     ]
     if by_crop:
         warnings.append(
-            f"The crop cuts the face off at the {_listed(by_crop)}; use a larger ratio or box."
+            f"The crop cuts the face off at the {' and '.join(by_crop)}; use a larger ratio or box."
         )
     right = (face.x + face.width / 2 - (crop.left + crop.right) / 2) / crop.width
     down = (face.y + face.height / 2 - (crop.top + crop.bottom) / 2) / crop.height
@@ -62,8 +62,8 @@ def framing_warnings(face: Box, crop: Crop) -> list[str]:
         sides = [("left", "right")[right > 0]] if abs(right) > MAX_SIDEWAYS else []
         sides += [("top", "bottom")[down > 0]] if abs(down) > MAX_UPRIGHT else []
         warnings.append(
-            f"The face is far to the {_listed(sides)} of the portrait; crop around the face to "
-            "centre it."
+            f"The face is far to the {' and '.join(sides)} of the portrait; crop around the face "
+            "to centre it."
         )
     return warnings
 
@@ -78,7 +78,3 @@ def _cut_sides(face: Box, edges: tuple[float, float, float, float], margin: floa
         "bottom": bottom - face.bottom,
     }
     return [name for name, space in room.items() if space <= margin]
-
-
-def _listed(names: list[str]) -> str:
-    return " and ".join(names)

@@ -1,4 +1,4 @@
-"""A portrait in any form -> the picture that the model sees (DESIGN §1.5)."""
+"""Reads portraits (paths, PIL images, tensors) and crops them to the model's size (DESIGN §1.5)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from ..errors import PortraitError
@@ -18,8 +18,8 @@ Portrait = str | Path | Image.Image | Tensor
 def load_portrait(portrait: Portrait) -> Image.Image:
     """An RGB picture from a path, a PIL image or an (H, W, 3) tensor in [0, 1].
 
-    A photograph's EXIF orientation is applied. Raises `PortraitError` for what is no picture, has
-    transparency, or is a batch of several.
+    A photograph's EXIF orientation is applied. Raises `PortraitError` for anything that is not a
+    readable picture, has transparent pixels, or is a batch of several.
     """
     if isinstance(portrait, Tensor):
         return _from_tensor(portrait)
@@ -31,12 +31,8 @@ def load_portrait(portrait: Portrait) -> Image.Image:
             with Image.open(path) as opened:
                 opened.load()
                 return _from_image(opened, str(path))
-        except (
-            UnidentifiedImageError,
-            Image.DecompressionBombError,
-            OSError,
-            SyntaxError,
-        ) as error:
+        # UnidentifiedImageError is an OSError; a broken PNG raises SyntaxError.
+        except (Image.DecompressionBombError, OSError, SyntaxError) as error:
             raise PortraitError(
                 f"The portrait {path} is not a readable picture: {error}."
             ) from error
@@ -115,6 +111,6 @@ def to_tensor(image: Image.Image) -> Tensor:
 
 
 def prepare_portrait(portrait: Portrait, size: tuple[int, int]) -> Tensor:
-    """Any portrait -> (3, H, W) float32 in [-1, 1], covering size (height, width)."""
+    """Any portrait -> (3, H, W) float32 in [-1, 1], by `cover_crop` to `size` (height, width)."""
     pixels = np.array(cover_crop(load_portrait(portrait), size))
     return (torch.from_numpy(pixels).float() / 255 - 0.5).mul(2).permute(2, 0, 1)

@@ -1,8 +1,11 @@
-"""No jump where chunks meet: a chunk repeats the last frames of the one before, and what it makes
-of them differs from what was shown by the same that would be seen as a jump.
+"""Hides the jump where two chunks meet.
 
-That difference is laid over the new frames and fades out. Only what is shown changes: the latents
-that the next chunk moves on from are of the frames as they were decoded.
+A chunk first repeats the last frames of the chunk before, a little different from what was shown.
+Its new frames go on from there, so they would jump by that difference. It is therefore measured in
+the last repeated frame and added to the first few new frames, fading out.
+
+Only what is shown changes. The latents that the next chunk continues from are encoded from the
+frames as they were decoded.
 """
 
 from __future__ import annotations
@@ -10,21 +13,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# A larger difference is a mouth or an eye that moved: laid over, it would hold the movement back.
-# With the pocket checkpoint 6 leaves lip sync as it is, and no limit costs 0.015 of it.
+# A larger difference is a mouth or an eye that moved: added, it would hold the movement back. With
+# the pocket checkpoint a limit of 6 leaves lip sync as it is, and no limit costs 0.015 of it.
 _LARGEST_JUMP = 6 / 255
-# A chunk goes on from the repeated frames less smoothly than within itself. What changes everywhere
-# by less than half a shade is no movement.
+# From the repeated frames to the first new one a chunk moves less smoothly than within itself. Up
+# to half a shade of each pixel's change is taken back there: so little is no movement.
 _SMALLEST_STEP = 0.5 / 255
 
 
 def fade_seam(frames: Tensor, shown: Tensor | None, repeated: int, length: int) -> Tensor:
-    """A chunk's frames without the jump at their first new one.
+    """A chunk's frames without the jump at the first new one.
 
-    Args:
-        frames: (B, frames, H, W, 3) in [0, 1]; the first `repeated` show the chunk before again.
-        shown: (B, H, W, 3), the last frame of the chunk before as it was shown; None keeps all.
-        length: new frames that the difference takes to fade out, linearly; 0 keeps all.
+    frames: (B, frames, H, W, 3) in [0, 1]; the first `repeated` show the chunk before again and
+    are returned as they are. shown: (B, H, W, 3), the last frame of the chunk before as it was
+    shown; None if there is none. length: new frames over which the difference fades out, linearly;
+    0 turns it off.
     """
     length = min(length, frames.shape[1] - repeated)
     if shown is None or length <= 0:

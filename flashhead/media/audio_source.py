@@ -1,7 +1,7 @@
-"""Where audio comes from: a stream of blocks that can be walked again and again.
+"""Audio from a file or from memory, read in blocks, from the start as often as is needed.
 
-The generator hears it at 16 kHz mono (`speech_blocks`), the video file keeps it as it was
-(`AudioSource.blocks`); neither ever needs all of it in memory.
+The audio encoder gets it at 16 kHz mono (`speech_blocks`), the video file at its own rate and
+channels (`AudioSource.blocks`); neither needs all of it in memory.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -24,14 +25,14 @@ _MAX_CHANNELS = 64
 
 @runtime_checkable
 class AudioSource(Protocol):
-    """Audio of a known length, at its own rate and channel count, as often as it is asked for."""
+    """Audio of a known length, at its own sample rate and channel count."""
 
     sample_rate: int  # Hz
     channels: int
     samples: int  # per channel
 
     def blocks(self) -> Iterator[torch.Tensor]:
-        """A fresh walk over the audio: float32 (channels, n) on the CPU, full scale ±1."""
+        """The audio from its start: float32 (channels, n) on the CPU, full scale ±1."""
         ...
 
 
@@ -68,7 +69,7 @@ class TensorAudio:
         _check_finite(self.blocks(), "audio", self.sample_rate)
 
     def blocks(self) -> Iterator[torch.Tensor]:
-        """A fresh walk over the audio in blocks of a second: float32 (channels, n) on the CPU."""
+        """The audio from its start in blocks of a second: float32 (channels, n) on the CPU."""
         for start in range(0, self.samples, self.sample_rate):
             yield _to_float(self._waveform[:, start : start + self.sample_rate])
 
@@ -87,22 +88,14 @@ class FileAudio:
         self.path = Path(path).absolute()
         if not self.path.is_file():
             raise AudioError(f"{self.path} is not a file; give the path of an audio file")
-        self.samples = self.sample_rate = self.channels = 0
-        for frame in _decode(self.path):
-            self.sample_rate, self.channels = frame.sample_rate, frame.layout.nb_channels
-            break
-        else:
+        first = next(_decode(self.path), None)
+        if first is None:
             raise AudioError(f"no audio could be decoded from {self.path}; it is empty or cut off")
-
-        def counted() -> Iterator[torch.Tensor]:
-            for block in self._blocks():
-                self.samples += block.shape[1]
-                yield block
-
-        _check_finite(counted(), str(self.path), self.sample_rate)
+        self.sample_rate, self.channels = first.sample_rate, first.layout.nb_channels
+        self.samples = _check_finite(self._blocks(), str(self.path), self.sample_rate)
 
     def blocks(self) -> Iterator[torch.Tensor]:
-        """A fresh decoding of the file in blocks of about a second: float32 (channels, n).
+        """The file decoded from its start in blocks of about a second: float32 (channels, n).
 
         Raises `AudioError` at the end if the file is no longer as long as it was.
         """
@@ -118,22 +111,20 @@ class FileAudio:
 
     def _blocks(self) -> Iterator[torch.Tensor]:
         pending: list[torch.Tensor] = []
-        held = 0
         for piece in _planes(_decode(self.path)):
             pending.append(piece)
-            held += piece.shape[1]
-            if held >= self.sample_rate:
+            if sum(part.shape[1] for part in pending) >= self.sample_rate:
                 yield torch.cat(pending, 1)
-                pending, held = [], 0
-        if held:
+                pending = []
+        if pending:
             yield torch.cat(pending, 1)
 
 
 def speech_blocks(source: AudioSource, block: int) -> Iterator[torch.Tensor]:
-    """What the audio encoder hears: 16 kHz mono, the plain mean of the channels.
+    """Cuts a source into equal blocks for the audio encoder: 16 kHz, the mean of the channels.
 
-    Yields float32 (block,) tensors, the last one padded with silence: `block` samples times
-    ceil(ceil(samples·16000/rate) / block) in all. Memory does not grow with length.
+    Yields float32 tensors of `block` samples, ceil(speech_length / block) of them; the last one is
+    padded with silence. Memory does not grow with length. Raises `ValueError` for a block under 1.
     """
     if block < 1:
         raise ValueError(f"block is {block} samples; it must be at least 1")
@@ -160,7 +151,8 @@ def _checked_rate(sample_rate: int) -> int:
     return rate
 
 
-def _check_finite(blocks: Iterable[torch.Tensor], name: str, sample_rate: int) -> None:
+def _check_finite(blocks: Iterable[torch.Tensor], name: str, sample_rate: int) -> int:
+    """The samples per channel of all blocks. Raises `AudioError` at one that is not finite."""
     start = 0
     for block in blocks:
         finite = np.isfinite(block.numpy()).all(0)
@@ -170,28 +162,24 @@ def _check_finite(blocks: Iterable[torch.Tensor], name: str, sample_rate: int) -
                 f"{name} holds NaN or infinity at {second:.2f} s; every sample must be finite"
             )
         start += block.shape[1]
+    return start
 
 
 def _to_float(samples: torch.Tensor | np.ndarray) -> torch.Tensor:
     """Float32 on the CPU, integers scaled so that their full range is [-1, 1)."""
-    if isinstance(samples, np.ndarray):
-        # A native copy: torch takes no foreign byte order, negative stride or read-only array.
-        try:
-            samples = torch.from_numpy(samples.astype(samples.dtype.newbyteorder("=")))
-        except TypeError:
-            raise AudioError(
-                f"audio has dtype {samples.dtype}; give integers or floating point"
-            ) from None
-    dtype = samples.dtype
-    if dtype == torch.bool or dtype.is_complex:
-        raise AudioError(f"audio has dtype {dtype}; give integers or floating point")
-    samples = samples.detach().to("cpu")
-    if dtype.is_floating_point:
-        return samples.to(torch.float32)
-    info = torch.iinfo(dtype)
-    half = 2.0 ** (info.bits - 1)
-    offset = 0.0 if info.min else half
-    return ((samples.to(torch.float64) - offset) / half).to(torch.float32)
+    if isinstance(samples, torch.Tensor):
+        samples = samples.detach().to("cpu")
+        if samples.is_floating_point():
+            return samples.to(torch.float32)
+        samples = samples.numpy()
+    if samples.dtype.kind not in "iuf":
+        raise AudioError(f"audio has dtype {samples.dtype}; give integers or floating point")
+    if samples.dtype.kind != "f":
+        info = np.iinfo(samples.dtype)
+        half = 2.0 ** (info.bits - 1)
+        samples = (samples.astype(np.float64) - (0.0 if info.min else half)) / half
+    with np.errstate(over="ignore"):  # infinity, which is refused with its time
+        return torch.from_numpy(samples.astype(np.float32))
 
 
 def _decode(path: Path) -> Iterator[av.AudioFrame]:
@@ -227,29 +215,21 @@ def _planes(frames: Iterator[av.AudioFrame]) -> Iterator[torch.Tensor]:
     Some files change format on the way (joined mp3s, broadcast recordings); the odd parts are
     converted.
     """
-    home: tuple[int, av.AudioLayout] | None = None
-    converter: av.AudioResampler | None = None
-    converting = None
-    for frame in frames:
-        if home is None:
-            home = frame.sample_rate, frame.layout
-        kind = (frame.sample_rate, frame.layout.name, frame.format.name)
-        if converter is not None and kind != converting:
+    home: av.AudioFrame | None = None
+    for _, run in groupby(frames, lambda f: (f.sample_rate, f.layout.name, f.format.name)):
+        converter: av.AudioResampler | None = None
+        for frame in run:
+            home = frame if home is None else home
+            if _readable(frame) and _rate_and_channels(frame) == _rate_and_channels(home):
+                yield _plane(frame)
+                continue
+            if converter is None:
+                rate, layout = home.sample_rate, home.layout
+                converter = av.AudioResampler(format="flt", layout=layout, rate=rate)
+            frame.pts = None  # samples follow one another, whatever the joined clocks say
+            yield from _converted(converter, frame)
+        if converter is not None:
             yield from _converted(converter, None)
-            converter = None
-        if _readable(frame) and (frame.sample_rate, frame.layout.nb_channels) == (
-            home[0],
-            home[1].nb_channels,
-        ):
-            yield _plane(frame)
-            continue
-        if converter is None:
-            converting = kind
-            converter = av.AudioResampler(format="flt", layout=home[1], rate=home[0])
-        frame.pts = None  # samples follow one another, whatever the joined clocks say
-        yield from _converted(converter, frame)
-    if converter is not None:
-        yield from _converted(converter, None)
 
 
 def _readable(frame: av.AudioFrame) -> bool:
@@ -257,10 +237,12 @@ def _readable(frame: av.AudioFrame) -> bool:
     return not frame.format.is_planar or frame.layout.nb_channels < 8
 
 
+def _rate_and_channels(frame: av.AudioFrame) -> tuple[int, int]:
+    return frame.sample_rate, frame.layout.nb_channels
+
+
 def _converted(converter: av.AudioResampler, frame: av.AudioFrame | None) -> Iterator[torch.Tensor]:
-    for converted in converter.resample(frame):
-        if converted.samples:
-            yield _plane(converted)
+    return (_plane(part) for part in converter.resample(frame) if part.samples)
 
 
 def _plane(frame: av.AudioFrame) -> torch.Tensor:

@@ -1,41 +1,42 @@
-"""A client's sound, cut into the chunks that it makes: what the model hears and what is played."""
+"""Live audio from a client, cut into chunks as its samples arrive in blocks of any length."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
 from dataclasses import dataclass
+from typing import Any
 
-import av
 import numpy as np
 import torch
 
 from ..errors import AudioError
 from ..geometry import FPS, SAMPLE_RATE, ChunkGeometry, frame_count
+from .resample import StreamResampler
 
-SAMPLE_KINDS = {"float32": np.dtype("<f4"), "int16": np.dtype("<i2")}
+SAMPLE_KINDS: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "int16": np.dtype("<i2")}
 RATES = range(8_000, 192_001)
 
-# What a client wants done with sound that comes faster than it is rendered.
+# What is done with audio that comes faster than it is rendered: the oldest goes, or all waits.
 LATE = ("drop", "keep")
-# Whole chunks that then wait; more would only make the answer later.
+# Whole chunks that wait under "drop"; more would only make the answer later.
 WAITING_CHUNKS = 2
-LONGEST_WAIT = 120.0  # seconds of sound, where all is kept
+LONGEST_WAIT = 120.0  # seconds of audio that may wait under "keep"
 
 
 @dataclass(frozen=True)
 class Piece:
-    """The sound of one chunk.
+    """The audio of one chunk.
 
-    heard: (n,) float32 at 16 kHz, a chunk's samples or, at the end, fewer. frames: of video that
-    it makes. sound: the same stretch as it came. complete: when its last sample came, by
-    time.perf_counter().
+    speech: (n,) float32 at 16 kHz, for the audio encoder; a chunk's samples or, at the end, fewer.
+    frames: how many frames of video it makes. sound: the same stretch as the client sent it, to
+    be played with them. complete_at: when its last sample came, by time.perf_counter().
     """
 
-    heard: torch.Tensor
+    speech: torch.Tensor
     frames: int
     sound: np.ndarray
-    complete: float
+    complete_at: float
 
 
 class LiveAudio:
@@ -44,36 +45,39 @@ class LiveAudio:
     rate: of the samples, Hz. kind: a key of SAMPLE_KINDS. late: one of LATE.
     """
 
-    def __init__(self, rate: int, kind: str, late: str, geometry: ChunkGeometry):
+    def __init__(self, rate: int, kind: str, late: str, geometry: ChunkGeometry) -> None:
         self.rate = rate
         self.dropped = 0.0  # seconds that were thrown away because rendering is too slow
         self._kind, self._drops = SAMPLE_KINDS[kind], late == LATE[0]
         self._geometry = geometry
-        self._sound, self._heard = _Fifo(self._kind), _Fifo(np.dtype(np.float32))
-        self._resampler = None
-        if rate != SAMPLE_RATE:
-            # Not the library's `resample_to_speech`: it may hold seconds back.
-            self._resampler = av.AudioResampler(format="fltp", layout="mono", rate=SAMPLE_RATE)
-        self._taken = 0  # samples of sound that pieces, given or dropped, have had
+        self._sound, self._speech = _Queue(self._kind), _Queue(np.dtype(np.float32))
+        # Not `resample_to_speech`, which may hold seconds back.
+        self._resampler = StreamResampler(rate, SAMPLE_RATE) if rate != SAMPLE_RATE else None
+        self._taken = 0  # samples of sound in pieces that were given or dropped
         self._pieces = 0
-        self._complete: deque[float] = deque()  # of each whole piece that waits
+        self._complete_at: deque[float] = deque()  # of each whole piece that waits
 
     def push(self, data: bytes) -> None:
-        """Raises `AudioError` where the bytes are no finite samples, or too much is kept."""
+        """Takes raw little-endian mono samples.
+
+        Raises `AudioError` for half a sample, NaN or infinity, or if too much waits.
+        """
         if len(data) % self._kind.itemsize:
             raise AudioError(
                 f"The message has {len(data)} bytes, which is no whole number of {self._kind.name} "
                 "samples; send raw little-endian mono samples."
             )
         sound = np.frombuffer(data, self._kind)
-        heard = sound / np.float32(32768) if self._kind.kind == "i" else sound
-        if not np.isfinite(heard).all():
+        speech = torch.from_numpy(sound.astype(np.float32))
+        if self._kind == SAMPLE_KINDS["int16"]:
+            speech /= 2**15
+        if not speech.isfinite().all():
             raise AudioError("The audio has samples that are NaN or infinite.")
         self._sound.put(sound)
-        self._hear(heard.astype(np.float32, copy=False))
+        self._add_speech(speech if self._resampler is None else self._resampler.push(speech))
         while self._drops and self.waiting > WAITING_CHUNKS:
             self.dropped += len(self.take().sound) / self.rate
-        if self._sound.count > LONGEST_WAIT * self.rate:
+        if len(self._sound) > LONGEST_WAIT * self.rate:
             raise AudioError(
                 f"More than {LONGEST_WAIT:g} s of sound wait to be rendered; send it as fast as "
                 "chunks come back."
@@ -82,83 +86,66 @@ class LiveAudio:
     @property
     def waiting(self) -> int:
         """Whole pieces that wait."""
-        return len(self._complete)
+        return len(self._complete_at)
 
     def take(self) -> Piece:
-        """The oldest whole piece."""
-        heard = self._heard.take(self._geometry.new_samples)
-        piece = Piece(
-            torch.from_numpy(heard),
-            self._geometry.new_frames,
-            self._sound.take(self._end(self._pieces) - self._taken),
-            self._complete.popleft(),
-        )
-        self._taken += len(piece.sound)
+        """The oldest whole piece. Raises `IndexError` if none waits."""
+        complete_at = self._complete_at.popleft()
+        speech = self._speech.take(self._geometry.new_samples)
+        sound = self._sound.take(self._end(self._pieces) - self._taken)
+        self._taken += len(sound)
         self._pieces += 1
-        return piece
+        return Piece(torch.from_numpy(speech), self._geometry.new_frames, sound, complete_at)
 
     def finish(self) -> None:
-        """No more comes: what the resampler holds back is heard."""
-        if self._resampler is not None and self._taken + self._sound.count:
-            self._hear(None)
+        """No more audio comes: adds what the resampler holds back."""
+        if self._resampler is not None:
+            self._add_speech(self._resampler.flush())
 
     def rest(self) -> Piece | None:
-        """After all whole pieces, what is left: round(seconds x 25) frames in all."""
-        count = self._sound.count
+        """What is left after all whole pieces, with what is missing of round(seconds x 25) frames;
+        None where none is missing."""
+        count = len(self._sound)
         if not count:
             return None
         frames = frame_count(self._taken + count, self.rate)
         frames -= self._pieces * self._geometry.new_frames
         if frames < 1:
             return None
-        heard = self._heard.take(min(self._heard.count, self._geometry.new_samples))
-        sound = self._sound.take(count)
-        return Piece(torch.from_numpy(heard), frames, sound, time.perf_counter())
+        speech = self._speech.take(min(len(self._speech), self._geometry.new_samples))
+        return Piece(torch.from_numpy(speech), frames, self._sound.take(count), time.perf_counter())
 
-    def _hear(self, samples: np.ndarray | None) -> None:
-        for block in [samples] if self._resampler is None else self._resampled(samples):
-            self._heard.put(block)
+    def _add_speech(self, samples: torch.Tensor) -> None:
+        self._speech.put(samples.numpy())
         now = time.perf_counter()
-        while self._is_whole(self.waiting):
-            self._complete.append(now)
+        while self._is_whole(self._pieces + self.waiting):
+            self._complete_at.append(now)
 
-    def _resampled(self, samples: np.ndarray | None) -> list[np.ndarray]:
-        frame = None
-        if samples is not None:
-            if not len(samples):
-                return []
-            frame = av.AudioFrame.from_ndarray(
-                np.ascontiguousarray(samples)[None], format="fltp", layout="mono"
-            )
-            frame.sample_rate = self.rate
-        return [resampled.to_ndarray()[0] for resampled in self._resampler.resample(frame)]
-
-    def _is_whole(self, ahead: int) -> bool:
-        """Whether the piece that many places from here has all its samples."""
-        end = self._end(self._pieces + ahead) - self._taken
-        return (
-            self._sound.count >= end
-            and self._heard.count >= (ahead + 1) * self._geometry.new_samples
-        )
+    def _is_whole(self, piece: int) -> bool:
+        """Whether all samples of a piece that was not taken yet are there."""
+        speech = (piece + 1 - self._pieces) * self._geometry.new_samples
+        sound = self._end(piece) - self._taken
+        return len(self._sound) >= sound and len(self._speech) >= speech
 
     def _end(self, piece: int) -> int:
         """Samples of sound until a piece's end, rounded; the pieces together are exact."""
         return ((piece + 1) * self._geometry.new_frames * self.rate + FPS // 2) // FPS
 
 
-class _Fifo:
+class _Queue:
     """Samples in, samples out, in other portions."""
 
-    def __init__(self, dtype: np.dtype):
-        self.count = 0
-        self._blocks: list[np.ndarray] = [np.empty(0, dtype)]
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self._dtype, self._bytes = dtype, bytearray()
 
-    def put(self, block: np.ndarray) -> None:
-        self._blocks.append(block)
-        self.count += len(block)
+    def __len__(self) -> int:
+        return len(self._bytes) // self._dtype.itemsize
+
+    def put(self, samples: np.ndarray) -> None:
+        self._bytes += samples.tobytes()
 
     def take(self, count: int) -> np.ndarray:
-        joined = np.concatenate(self._blocks)
-        self._blocks = [joined[count:].copy()]
-        self.count -= count
-        return joined[:count]
+        size = count * self._dtype.itemsize
+        samples = np.frombuffer(self._bytes[:size], self._dtype)
+        del self._bytes[:size]
+        return samples

@@ -1,4 +1,8 @@
-"""Streaming resampling of mono audio to the 16 kHz that the audio encoder hears (§1.3)."""
+"""Resampling of mono audio, block by block, so that an hour takes no more memory than a minute.
+
+The audio encoder takes 16 kHz (DESIGN §1.3). torchaudio resamples where it works, FFmpeg (through
+PyAV) where it does not (§3.1), and wherever the target is another rate.
+"""
 
 from __future__ import annotations
 
@@ -7,108 +11,122 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 
 import av
-import numpy as np
 import torch
+from torch import Tensor
 
-SPEECH_RATE = 16_000
+from ..geometry import SAMPLE_RATE
 
 # The most taps torchaudio's kernel may have: where the two rates share no large divisor it grows
-# out of all proportion (700 million at 44101 Hz), while PyAV's filter bank stays bounded.
+# out of all proportion (700 million at 44101 Hz), while FFmpeg's filter bank stays bounded.
 _MAX_KERNEL = 2_000_000
 _FILTER_WIDTH = 6  # zero crossings on each side, torchaudio's default
 _ROLLOFF = 0.99  # torchaudio's default
 
 
+def resampled_length(samples: int, sample_rate: int, new_rate: int) -> int:
+    """Samples at `new_rate` that cover `samples` at `sample_rate`: their quotient, rounded up."""
+    return -(-samples * new_rate // sample_rate)
+
+
 def speech_length(samples: int, sample_rate: int) -> int:
     """Samples at 16 kHz that cover `samples` at `sample_rate`: ceil(samples·16000/sample_rate)."""
-    return -(-samples * SPEECH_RATE // sample_rate)
+    return resampled_length(samples, sample_rate, SAMPLE_RATE)
 
 
-def resample_to_speech(blocks: Iterable[torch.Tensor], sample_rate: int) -> Iterator[torch.Tensor]:
+def resample_to_speech(blocks: Iterable[Tensor], sample_rate: int) -> Iterator[Tensor]:
     """Resamples a mono stream to 16 kHz, holding a few seconds of it at most.
 
     `blocks`: float32 (n,) tensors on the CPU, at `sample_rate` Hz, of any lengths. Yields float32
     (m,) tensors whose lengths add up to `speech_length` of the total. Sample 0 stays at time 0.
     Input already at 16 kHz passes through untouched.
     """
-    if sample_rate == SPEECH_RATE:
+    if sample_rate == SAMPLE_RATE:
         yield from blocks
         return
-    resample = _torchaudio_resample() if _kernel_size(sample_rate) <= _MAX_KERNEL else None
+    # In lowest terms: every `orig` input samples make `new` output samples.
+    divisor = math.gcd(sample_rate, SAMPLE_RATE)
+    orig, new = sample_rate // divisor, SAMPLE_RATE // divisor
+    # Input samples that one output sample reaches back, and the taps, as torchaudio computes them.
+    reach = math.ceil(_FILTER_WIDTH * orig / (min(orig, new) * _ROLLOFF))
+    resample = _torchaudio_resample() if new * (2 * reach + orig) <= _MAX_KERNEL else None
     if resample is None:
-        yield from _with_pyav(blocks, sample_rate)
-    else:
-        yield from _with_torchaudio(blocks, sample_rate, resample)
-
-
-@functools.cache
-def _torchaudio_resample() -> Callable[[torch.Tensor, int, int], torch.Tensor] | None:
-    """torchaudio's resampler, or None where torchaudio is absent or does not load (§3.1)."""
-    try:
-        from torchaudio.functional import resample
-    except (ImportError, OSError, RuntimeError):
-        return None
-    return resample
-
-
-def _ratio(sample_rate: int) -> tuple[int, int]:
-    divisor = math.gcd(sample_rate, SPEECH_RATE)
-    return sample_rate // divisor, SPEECH_RATE // divisor
-
-
-def _half_width(orig: int, new: int) -> int:
-    """Input samples that one output sample reaches back, as torchaudio computes it."""
-    return math.ceil(_FILTER_WIDTH * orig / (min(orig, new) * _ROLLOFF))
-
-
-def _kernel_size(sample_rate: int) -> int:
-    orig, new = _ratio(sample_rate)
-    return new * (2 * _half_width(orig, new) + orig)
-
-
-def _with_torchaudio(
-    blocks: Iterable[torch.Tensor],
-    sample_rate: int,
-    resample: Callable[[torch.Tensor, int, int], torch.Tensor],
-) -> Iterator[torch.Tensor]:
-    # Every `orig` input samples make `new` output samples, so windows cut at multiples of `orig`,
-    # with a margin that covers the filter on each side, give what the whole signal would give.
-    orig, new = _ratio(sample_rate)
-    margin = orig * math.ceil(_half_width(orig, new) / orig + 1)
+        yield from resample_stream(blocks, sample_rate, SAMPLE_RATE)
+        return
+    # Parts that are cut at multiples of `orig`, with a margin that covers the filter on each side,
+    # give what the whole signal would give.
+    margin = orig * math.ceil(reach / orig + 1)
     step = max(margin, orig * math.ceil(2 * sample_rate / orig))
     left = 0
-    buffer = torch.empty(0, dtype=torch.float32, device="cpu")
+    buffer = _silence(0)
     for block in blocks:
         buffer = torch.cat((buffer, block))
         while len(buffer) >= left + step + margin:
-            window = resample(buffer[: left + step + margin], orig, new)
-            yield window[left // orig * new : (left + step) // orig * new]
+            part = resample(buffer[: left + step + margin], orig, new)
+            yield part[left // orig * new : (left + step) // orig * new]
             buffer = buffer[left + step - margin :]
             left = margin
     if len(buffer) > left:
         yield resample(buffer, orig, new)[left // orig * new :]
 
 
-def _with_pyav(blocks: Iterable[torch.Tensor], sample_rate: int) -> Iterator[torch.Tensor]:
-    resampler = av.AudioResampler(format="fltp", layout="mono", rate=SPEECH_RATE)
+def resample_stream(blocks: Iterable[Tensor], sample_rate: int, new_rate: int) -> Iterator[Tensor]:
+    """Resamples a mono stream between any two rates with FFmpeg.
+
+    Blocks as in `resample_to_speech`; the lengths add up to `resampled_length` of the total.
+    Sample 0 stays at time 0.
+    """
+    resampler = StreamResampler(sample_rate, new_rate)
     taken = given = 0
     for block in blocks:
-        if not len(block):
-            continue
-        array = np.ascontiguousarray(block.numpy())[None]
+        ready = resampler.push(block)
+        taken, given = taken + len(block), given + len(ready)
+        yield ready
+    # The filter's end may come out some samples short or long of the exact length.
+    missing = max(0, resampled_length(taken, sample_rate, new_rate) - given)
+    yield torch.cat((resampler.flush(), _silence(missing)))[:missing]
+
+
+class StreamResampler:
+    """FFmpeg's resampler for a mono stream that arrives piece by piece.
+
+    Each answer is as much as the input so far allows: the filter holds back some milliseconds,
+    which `flush` gives. Its delay is taken off, so that sample 0 stays at time 0. All samples are
+    float32 (n,) on the CPU.
+    """
+
+    def __init__(self, sample_rate: int, new_rate: int) -> None:
+        self._resampler = av.AudioResampler(format="fltp", layout="mono", rate=new_rate)
+        self._sample_rate = sample_rate
+        self._started = False
+
+    def push(self, samples: Tensor) -> Tensor:
+        """What `samples` add to the output; may be empty."""
+        if not len(samples):
+            return samples
+        self._started = True
+        array = samples.contiguous().numpy()[None]
         frame = av.AudioFrame.from_ndarray(array, format="fltp", layout="mono")
-        frame.sample_rate = sample_rate
-        taken += len(block)
-        for resampled in _samples(resampler, frame):
-            given += len(resampled)
-            yield resampled
-    if taken:
-        # The filter's end may come out some samples short or long of the exact length.
-        missing = max(0, speech_length(taken, sample_rate) - given)
-        silence = torch.zeros(missing, dtype=torch.float32, device="cpu")
-        yield torch.cat((*_samples(resampler, None), silence))[:missing]
+        frame.sample_rate = self._sample_rate
+        return self._resampled(frame)
+
+    def flush(self) -> Tensor:
+        """The rest of the output. Nothing may be pushed afterwards."""
+        return self._resampled(None) if self._started else _silence(0)
+
+    def _resampled(self, frame: av.AudioFrame | None) -> Tensor:
+        parts = [torch.from_numpy(part.to_ndarray()[0]) for part in self._resampler.resample(frame)]
+        return torch.cat(parts) if parts else _silence(0)
 
 
-def _samples(resampler: av.AudioResampler, frame: av.AudioFrame | None) -> Iterator[torch.Tensor]:
-    for resampled in resampler.resample(frame):
-        yield torch.from_numpy(resampled.to_ndarray()[0])
+def _silence(samples: int) -> Tensor:
+    return torch.zeros(samples, dtype=torch.float32, device="cpu")
+
+
+@functools.cache
+def _torchaudio_resample() -> Callable[[Tensor, int, int], Tensor] | None:
+    """torchaudio's resampler, or None where torchaudio is absent or does not load (§3.1)."""
+    try:
+        from torchaudio.functional import resample
+    except (ImportError, OSError, RuntimeError):
+        return None
+    return resample

@@ -1,4 +1,4 @@
-"""Several speakers on one timeline: a track for each face, and the sound for the video."""
+"""One audio track for each of several speakers, and their mix for the video."""
 
 from __future__ import annotations
 
@@ -6,31 +6,35 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import av
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import AudioError
 from .audio_source import TensorAudio
+from .resample import resample_stream
 
 MAX_SPEAKERS = 4
 SOURCES = ("channels", "tracks")
 LOUDNESS = ("as recorded", "equal")
 
-# The gate, in dB of full scale: a quiet room, well under any speech; at the least it is off.
+# Levels of the gate, in dB of full scale. The default is a quiet room, well under any speech.
 DEFAULT_GATE = -60.0
 GATE_OFF = -100.0
 
 _FRAME = 0.02  # seconds: the gate's step, a few periods of the lowest voice
 _BEFORE, _AFTER = 5, 15  # frames kept around what is loud: soft onsets, breath and echo
-_RELATIVE_GATE = 0.1  # of the mean power: what is quieter is no speech (as ITU-R BS.1770 does)
+# Loudness, much as ITU-R BS.1770 does: frames under either gate are not speech.
+_ABSOLUTE_GATE = 10 ** (-70 / 10)  # power, of full scale
+_RELATIVE_GATE = 0.1  # of the mean power of the frames above the other gate
 
 
 @dataclass(frozen=True)
 class Speakers:
-    """speakers: one (samples,) track each. mix: (1 or 2 or more channels, samples). All float32
-    at `sample_rate` Hz, equally long, full scale ±1."""
+    """What `split_speakers` gives: float32 at `sample_rate` Hz, equally long, full scale ±1.
+
+    speakers: a (samples,) track for each. mix: (channels, samples), all of them together.
+    """
 
     speakers: tuple[Tensor, ...]
     mix: Tensor
@@ -45,17 +49,18 @@ def split_speakers(
 ) -> Speakers:
     """A mono track per speaker, all starting together and equally long.
 
-    audio: (waveform (channels, samples), Hz) pairs. source: "channels", one audio whose channel k
-    is speaker k and which itself is the mix; or "tracks", one audio per speaker, made mono,
-    brought to the highest rate and padded with silence to the longest, and summed for the mix
-    (scaled down only if it would clip). At most `MAX_SPEAKERS`.
+    audio: pairs of a waveform (channels, samples) and its sample rate in Hz. source: "channels",
+    one audio whose channel k is speaker k and which itself is the mix; or "tracks", one audio per
+    speaker: each is resampled to the highest rate and padded with silence to the longest, its
+    channels' mean is the speaker's track, and the sum of all is the mix (scaled down only if it
+    would clip). At most `MAX_SPEAKERS`.
 
     loudness: "as recorded" leaves samples as they are; "equal" brings the parts in which each
     speaks to the same RMS (also in a sum of tracks, never in a mix of channels).
 
-    gate_db: what stays under this level (dB of full scale, RMS) becomes true silence in a
-    speaker's track, never in the mix: the audio encoder normalises what it hears, so that noise
-    or another's voice in a silent track would be blown up and move the mouth. `GATE_OFF`: off.
+    gate_db: what stays under this level (dB of full scale, RMS) becomes digital silence in a
+    speaker's track, never in the mix: the audio encoder normalises its input, so that noise or
+    another's voice in a silent track would be amplified and move the mouth. `GATE_OFF`: off.
 
     Raises `AudioError` for no, too many or unusable audio, or unknown options.
     """
@@ -99,21 +104,8 @@ def _at_rate(wave: Tensor, sample_rate: int, rate: int) -> Tensor:
     """(channels, n) -> (channels, ceil(n·rate/sample_rate)); sample 0 stays at time 0."""
     if sample_rate == rate:
         return wave
-    length = -(-wave.shape[1] * rate // sample_rate)
-    return torch.stack([_resampled(channel, sample_rate, rate, length) for channel in wave])
-
-
-def _resampled(mono: Tensor, sample_rate: int, rate: int, length: int) -> Tensor:
-    # FFmpeg's: a bounded filter for any two rates, and the delay is taken off.
-    resampler = av.AudioResampler(format="fltp", layout="mono", rate=rate)
-    parts = []
-    for block in mono.split(sample_rate):
-        frame = av.AudioFrame.from_ndarray(block.numpy()[None].copy(), "fltp", "mono")
-        frame.sample_rate = sample_rate
-        parts += [part.to_ndarray()[0] for part in resampler.resample(frame)]
-    parts += [part.to_ndarray()[0] for part in resampler.resample(None)]
-    whole = torch.cat([torch.from_numpy(part) for part in parts])[:length]
-    return F.pad(whole, (0, length - len(whole)))
+    channels = [resample_stream(one.split(sample_rate), sample_rate, rate) for one in wave]
+    return torch.stack([torch.cat(list(blocks)) for blocks in channels])
 
 
 def _summed(waves: list[Tensor], gains: Tensor) -> Tensor:
@@ -137,12 +129,12 @@ def _frame_powers(voice: Tensor, rate: int) -> tuple[Tensor, int]:
 
 
 def _equal_gains(voices: Tensor, rate: int) -> Tensor:
-    """(speakers,): what brings each to the mean level of all, none over full scale."""
+    """(speakers,): gains that bring each to the mean level of all, none over full scale."""
     levels = []
     for voice in voices:
         powers, _ = _frame_powers(voice, rate)
-        heard = powers[powers > 10 ** (-70 / 10)]
-        spoken = heard[heard > _RELATIVE_GATE * heard.mean()] if len(heard) else heard
+        audible = powers[powers > _ABSOLUTE_GATE]
+        spoken = audible[audible > _RELATIVE_GATE * audible.mean()]
         levels.append(spoken.mean().sqrt().item() if len(spoken) else 0.0)
     speaking = [level for level in levels if level > 0]
     if not speaking:
@@ -157,10 +149,10 @@ def _equal_gains(voices: Tensor, rate: int) -> Tensor:
 
 
 def _gated(voice: Tensor, rate: int, gate_db: float) -> Tensor:
-    """True silence where nothing is heard for a while; what is heard stays as it is.
+    """Silences a voice where it stays under `gate_db` for a while; the rest stays as it is.
 
-    The gate opens a little before and closes a little after what is loud, fading over a frame
-    at the outside, so that neither speech nor its fringes change.
+    The gate opens `_BEFORE` frames before what is loud and closes `_AFTER` frames after it, and
+    the fade takes one frame outside of that, so that neither speech nor its soft ends change.
     """
     if gate_db <= GATE_OFF:
         return voice

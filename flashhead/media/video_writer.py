@@ -1,4 +1,4 @@
-"""Frames and sound to an mp4, as they are made (§6): memory does not grow with length."""
+"""Writes frames and sound to an mp4 as they are made, in memory that does not grow (DESIGN §6)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .audio_source import AudioSource
 
 _log = logging.getLogger(__name__)
 
-# libx264 first: the others stand in where a PyAV build lacks it, or are the system's.
+# The first that works: a PyAV build may lack libx264, the last three need the system's or a GPU's.
 _H264_ENCODERS = ("libx264", "libopenh264", "h264_videotoolbox", "h264_mf", "h264_nvenc")
 _BT709 = 1  # H.273 code point, the same for primaries, transfer and matrix
 _LIMITED_RANGE = 1  # AVCOL_RANGE_MPEG
@@ -34,7 +34,7 @@ _AAC_BITS_PER_SAMPLE = 6  # the format's ceiling, which low rates reach first
 
 
 def enlarged(frames: torch.Tensor, times: int) -> torch.Tensor:
-    """Frames (n, H, W, 3) so many times higher and wider, bicubic."""
+    """Frames (n, H, W, 3) in [0, 1], bicubically enlarged to (n, times·H, times·W, 3)."""
     if times == 1:
         return frames
     channels_first = frames.movedim(3, 1)
@@ -46,9 +46,9 @@ class VideoWriter:
     """Writes H.264 and AAC to an mp4 as frames arrive; use it as a context manager.
 
     `path`: the .mp4 to make; an existing file stays until the new one is complete. `height`,
-    `width`: even, in pixels. `audio`: muxed at its own rate and channels (the nearest that AAC
-    has, where it has not those), all of it, from time 0. `crf`: 0 (lossless) to 51. `preset`:
-    x264's speed, ultrafast to veryslow.
+    `width`: even, in pixels. `audio`: written whole, from time 0, at its own sample rate and
+    channels or the nearest that AAC supports. `crf`: quality of libx264, 0 (lossless) to 51.
+    `preset`: speed of libx264, ultrafast to veryslow.
 
     Until the end everything is in `.NAME.partial.mp4` beside `path`, which plays even after a
     crash. Leaving the `with` by an exception keeps what was written: `path` is then a shorter
@@ -100,10 +100,10 @@ class VideoWriter:
             options={"movflags": "frag_keyframe+delay_moov", "frag_duration": "1000000"},
         )
         try:
-            self._video = self._container.add_stream(
-                self._encoder, rate=self.fps, options=self._options
-            )
-            _describe(self._video.codec_context, self.height, self.width, self.fps)
+            video = self._container.add_stream(self._encoder, rate=self.fps, options=self._options)
+            assert isinstance(video, av.VideoStream)
+            self._video = video
+            _describe(video.codec_context, self.height, self.width, self.fps)
             self._audio = (
                 _AudioTrack(self._container, self._source) if self._source is not None else None
             )
@@ -113,9 +113,9 @@ class VideoWriter:
         return self
 
     def write(self, frames: torch.Tensor) -> None:
-        """Encodes `frames`, (n,H,W,3) floats in [0,1] on any device, and the sound beside them.
+        """Encodes `frames`, (n, H, W, 3) floats in [0, 1] on any device, and their sound.
 
-        Values outside [0,1] are clamped. Raises `SizeError` for another shape, `FlashHeadError`
+        Values outside [0, 1] are clamped. Raises `SizeError` for another shape, `FlashHeadError`
         for integers.
         """
         if self._container is None:
@@ -151,15 +151,14 @@ class VideoWriter:
             try:
                 self._finish(whole=False)
             except Exception:
-                # The reason to stop matters more than this one, and the partial file plays.
+                # The first exception matters more than this one, and the partial file plays.
                 _log.exception(
                     "could not finish %s; what was made is in %s", self.path, self._partial
                 )
 
     def _finish(self, *, whole: bool) -> None:
-        """Ends the partial file and puts its copy, headed by the index, at `path`."""
-        container, self._container = self._container, None
-        with container:
+        """Ends the partial file and copies it to `path`, with the index at its start."""
+        with self._released() as container:
             container.mux(self._video.encode(None))
             if self._audio:
                 self._audio.finish(whole=whole)
@@ -173,19 +172,24 @@ class VideoWriter:
         self._partial.unlink()
 
     def _discard(self) -> None:
-        container, self._container = self._container, None
         with contextlib.suppress(av.FFmpegError, OSError):
-            container.close()
+            self._released().close()
         self._partial.unlink(missing_ok=True)
+
+    def _released(self) -> av.container.OutputContainer:
+        """The container, which the caller closes; nothing can be written any more."""
+        container, self._container = self._container, None
+        assert container is not None
+        return container
 
 
 class _AudioTrack:
-    """The AAC stream of an open container, fed from a source no faster than it is told."""
+    """The AAC stream of an open container, which reads its source only as far as it is told."""
 
     def __init__(self, container: av.container.OutputContainer, source: AudioSource) -> None:
         self._container = container
         self._rate = source.sample_rate
-        self._mix = source.channels not in _AAC_LAYOUTS  # too many for AAC: their mean, in mono
+        self._mix = source.channels not in _AAC_LAYOUTS  # too many for AAC: mono, of their mean
         self._layout = _AAC_LAYOUTS.get(source.channels, "mono")
         self._blocks: Iterator[torch.Tensor] = source.blocks()
         self._held = np.empty((source.channels, 0), np.float32)
@@ -198,17 +202,15 @@ class _AudioTrack:
 
     def write_until(self, seconds: Fraction) -> None:
         """Encodes the source up to `seconds` from its start, or to its end."""
-        wanted = round(seconds * self._rate) - self._given
-        while wanted > 0:
+        until = round(seconds * self._rate)
+        while self._given < until:
             if not self._held.shape[1]:
                 block = next(self._blocks, None)
                 if block is None:
                     return
                 self._held = block.numpy()
-            self._encode(self._held[:, :wanted])
-            taken = min(wanted, self._held.shape[1])
-            self._held = self._held[:, taken:]
-            wanted -= taken
+            now, self._held = np.split(self._held, [until - self._given], axis=1)
+            self._encode(now)
 
     def finish(self, *, whole: bool) -> None:
         """Encodes the rest if `whole`, and empties the encoder."""
@@ -233,7 +235,7 @@ class _AudioTrack:
 
 
 def rgb_to_yuv420(frames: torch.Tensor) -> torch.Tensor:
-    """(n,H,W,3) RGB floats in [0,1] → (n,H·3/2,W) uint8 planes, BT.709 limited range, rounded.
+    """(n, H, W, 3) RGB floats in [0, 1] -> (n, H·3/2, W) uint8 planes, BT.709 limited range.
 
     Chroma is sited as H.264 players assume: on the left of each pixel pair, between the rows.
     """
@@ -263,6 +265,7 @@ def _h264_encoder(
             options |= {"b": str(round(height * width * fps / 4))}
         try:
             context = av.CodecContext.create(name, "w")
+            assert isinstance(context, av.VideoCodecContext)
             _describe(context, height, width, fps)
             context.options = options
             context.open()
@@ -285,7 +288,7 @@ def _describe(context: av.VideoCodecContext, height: int, width: int, fps: Fract
 
 
 def _remux(source: Path, target: Path) -> None:
-    """Copies the streams of an mp4 into one whose index stands first."""
+    """Copies the streams of an mp4 into one whose index is at its start, for players online."""
     with (
         av.open(str(source)) as given,
         av.open(str(target), "w", format="mp4", options={"movflags": "faststart"}) as made,

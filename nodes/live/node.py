@@ -107,7 +107,7 @@ class Live(io.ComfyNode):
                 say(waiting, warnings)
                 for piece in session.pieces(wait_seconds, check_interrupt):
                     stages = Stages(models.device)
-                    (frames,), stream = render(piece.heard, piece.frames)
+                    (frames,), stream = render(piece.speech, piece.frames)
                     session.show(frames, piece)
                     say(_line(session, piece, stages), warnings)
             except BaseException as failure:
@@ -125,7 +125,7 @@ def _line(session: Session, piece: Piece, stages: Stages) -> str:
     parts = [
         f"{session.frames / FPS:.1f} s",
         f"{speed:.2f}x real time",
-        f"{1000 * (now - piece.complete):.0f} ms after the sound",
+        f"{1000 * (now - piece.complete_at):.0f} ms after the sound",
     ]
     if session.dropped:
         parts.insert(0, f"too slow: {session.dropped:.1f} s of sound left out")

@@ -1,4 +1,4 @@
-"""Colour matching: the published code's output, and Lab written out pixel by pixel."""
+"""Colour matching: the original code's output, and Lab written out pixel by pixel."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def statistics(clip):
 
 
 @pytest.mark.parametrize(("name", "strength"), [("full", 1.0), ("half", 0.5)])
-def test_matches_the_published_code(name, strength, golden):
+def test_matches_the_original_code(name, strength, golden):
     data = golden("color")
     matched = match_color(data["source"], color_target(data["reference"]), strength)
     assert (matched - data[name]).abs().max() < 1e-4

@@ -60,7 +60,7 @@ def test_the_cover_crop_lies_where_cover_crop_cuts(source, size):
         assert np.abs(seen - expected)[middle].max(initial=0) <= 0.51 + 1e-3
 
 
-def test_cutting_a_cover_crop_is_the_published_crop():
+def test_cutting_a_cover_crop_is_cover_crop():
     for source in ((97, 61), (61, 97), (200, 300)):
         image = picture(*source)
         crop = crop_to_cover(source, (64, 96))

@@ -1,4 +1,4 @@
-"""Portraits: the published crop, every form that a user has, and every form that is refused."""
+"""Portraits: cropped as the original code does, from every form that a user has, or refused."""
 
 import math
 
@@ -17,7 +17,7 @@ def picture(height, width, seed=0):
 
 
 @pytest.mark.parametrize("size", [(64, 64), (64, 96), (96, 64)])
-def test_matches_the_published_crop(size, golden):
+def test_matches_the_original_codes_crop(size, golden):
     data = golden("crop")
     image = Image.fromarray(data["image"].numpy().astype(np.uint8))
     cropped = to_tensor(cover_crop(image, size)).permute(2, 0, 1)

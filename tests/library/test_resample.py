@@ -1,9 +1,11 @@
 """Streaming resampling: exact length, no offset, no drift, with torchaudio and without."""
 
-import builtins
+import contextlib
+import importlib.util
 import math
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -11,45 +13,71 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flashhead.geometry import SAMPLE_RATE
 from flashhead.media import resample
-from flashhead.media.resample import SPEECH_RATE, resample_to_speech, speech_length
+from flashhead.media.resample import (
+    resample_stream,
+    resample_to_speech,
+    resampled_length,
+    speech_length,
+)
 
 RATES = (8000, 22050, 44100, 48000, 44101)
 
 
-def run(signal, rate, block=4096):
-    return torch.cat(list(resample_to_speech(iter(signal.split(block)), rate)))
+def run(signal, rate, block=4096, function=resample_to_speech):
+    return torch.cat(list(function(iter(signal.split(block)), rate)))
 
 
 def sine(frequency, rate, seconds):
     return torch.sin(2 * torch.pi * frequency * torch.arange(int(rate * seconds)) / rate)
 
 
-@pytest.fixture
-def without_torchaudio(monkeypatch):
-    """A function that makes `import torchaudio` raise the given error."""
-    original = builtins.__import__
+def fresh_resample_to_speech():
+    """`resample_to_speech` of a process that has not looked for torchaudio yet."""
+    spec = importlib.util.spec_from_file_location("flashhead.media.fresh", resample.__file__)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.resample_to_speech
 
-    def install(error):
-        def refuse(name, *args, **kwargs):
-            if name.split(".")[0] == "torchaudio":
+
+@contextlib.contextmanager
+def without_torchaudio(error):
+    """`import torchaudio` raises `error`, even where it was imported before."""
+
+    class Refuse:
+        @staticmethod
+        def find_spec(name, path=None, target=None):
+            if name == "torchaudio":
                 raise error
-            return original(name, *args, **kwargs)
 
-        monkeypatch.setattr(builtins, "__import__", refuse)
-        resample._torchaudio_resample.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchaudio"]:
+            patch.delitem(sys.modules, name)
+        patch.setattr(sys, "meta_path", [Refuse, *sys.meta_path])
+        yield
 
-    yield install
-    resample._torchaudio_resample.cache_clear()
+
+@pytest.fixture(scope="module")
+def with_torchaudio():
+    try:
+        import torchaudio.functional  # noqa: F401
+    except (ImportError, OSError, RuntimeError):
+        pytest.skip("torchaudio does not load here")
+    return resample_to_speech
+
+
+@pytest.fixture(scope="module")
+def with_pyav():
+    function = fresh_resample_to_speech()
+    with without_torchaudio(ImportError("No module named 'torchaudio'")):
+        run(torch.zeros(10), 44100, function=function)
+    return function
 
 
 @pytest.fixture(params=["torchaudio", "pyav"])
-def backend(request, without_torchaudio):
-    if request.param == "pyav":
-        without_torchaudio(ImportError("No module named 'torchaudio'"))
-    elif resample._torchaudio_resample() is None:
-        pytest.skip("torchaudio does not load here")
-    return request.param
+def function(request):
+    return request.getfixturevalue(f"with_{request.param}")
 
 
 @pytest.mark.parametrize(
@@ -60,11 +88,11 @@ def backend(request, without_torchaudio):
         RuntimeError("PyTorch has CUDA version 12.8 whereas TorchAudio has 13.0"),
     ],
 )
-def test_absent_or_broken_torchaudio_changes_nothing_to_hear(error, without_torchaudio, capfd):
-    without_torchaudio(error)
-    heard = run(sine(440, 44100, 1), 44100)
-    assert heard.shape == (16000,)
-    assert torch.allclose(heard[500:-500], sine(440, 16000, 1)[500:-500], atol=1e-3)
+def test_an_absent_or_broken_torchaudio_makes_no_difference(error, capfd):
+    with without_torchaudio(error):
+        speech = run(sine(440, 44100, 1), 44100, function=fresh_resample_to_speech())
+    assert speech.shape == (16000,)
+    assert torch.allclose(speech[500:-500], sine(440, 16000, 1)[500:-500], atol=1e-3)
     assert capfd.readouterr() == ("", "")
 
 
@@ -75,43 +103,42 @@ def test_torchaudio_is_not_imported_before_it_is_needed():
 
 @pytest.mark.parametrize("rate", [8000, 11025, 22050, 44100, 48000])
 @pytest.mark.parametrize("block", [777, 50_000])
-def test_blocks_give_what_the_whole_signal_gives(rate, block):
-    whole = resample._torchaudio_resample()
-    if whole is None:
-        pytest.skip("torchaudio does not load here")
+def test_blocks_give_what_the_whole_signal_gives(rate, block, with_torchaudio):
+    from torchaudio.functional import resample as whole
+
     signal = torch.randn(rate * 7 + 123, generator=torch.Generator().manual_seed(0))
-    expected = whole(signal, rate, SPEECH_RATE)
-    heard = run(signal, rate, block)
-    assert heard.shape == expected.shape
-    assert (heard - expected).abs().max() < 1e-6
+    expected = whole(signal, rate, SAMPLE_RATE)
+    speech = run(signal, rate, block)
+    assert speech.shape == expected.shape
+    assert (speech - expected).abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("rate", RATES)
-def test_a_tone_keeps_its_level_and_phase(rate, backend):
-    heard = run(sine(1000, rate, 3), rate)
-    expected = sine(1000, SPEECH_RATE, 3)
-    assert (heard - expected)[500:-500].abs().max() < 0.01
+def test_a_tone_keeps_its_level_and_phase(rate, function):
+    speech = run(sine(1000, rate, 3), rate, function=function)
+    expected = sine(1000, SAMPLE_RATE, 3)
+    assert (speech - expected)[500:-500].abs().max() < 0.01
 
 
 @pytest.mark.parametrize("rate", [22050, 44100, 44101, 48000])
-def test_what_16_khz_cannot_hold_does_not_fold_back(rate, backend):
-    heard = run(0.5 * sine(10_500, rate, 2), rate)
-    assert heard[500:-500].abs().max() < 0.02
+def test_what_16_khz_cannot_hold_does_not_fold_back(rate, function):
+    speech = run(0.5 * sine(10_500, rate, 2), rate, function=function)
+    assert speech[500:-500].abs().max() < 0.02
 
 
 @pytest.mark.parametrize("rate", RATES)
-def test_clicks_stay_where_they_are_to_the_end(rate, backend):
+def test_clicks_stay_where_they_are_to_the_end(rate, function):
     seconds = (0.5, 7.25, 19.5)
     signal = torch.zeros(rate * 20)
     for second in seconds:
-        # A bump wide enough to pass the filter whole: its peak is the click's place.
+        # A bump wide enough to pass the filter whole: its peak tells where the click is.
         at = torch.arange(-rate // 100, rate // 100) / rate
         start = round(second * rate) + int(at[0] * rate)
         signal[start : start + len(at)] += torch.exp(-((at / 0.0005) ** 2))
-    heard = run(signal, rate, 65_536)
+    speech = run(signal, rate, 65_536, function)
     for second in seconds:
-        centre = round(second * SPEECH_RATE)
-        around = heard[centre - 160 : centre + 160]
+        centre = round(second * SAMPLE_RATE)
+        around = speech[centre - 160 : centre + 160]
         assert abs(int(around.argmax()) - 160) <= 1
         assert around.max() == pytest.approx(1, abs=0.05)
 
@@ -121,37 +148,45 @@ def test_clicks_stay_where_they_are_to_the_end(rate, backend):
     | st.integers(2000, 200_000),
     samples=st.integers(1, 12_000),
     block=st.integers(1, 9000),
-    use_torchaudio=st.booleans(),
+    use_pyav=st.booleans(),
 )
 @settings(max_examples=60, deadline=None)
-def test_the_length_is_exact(rate, samples, block, use_torchaudio):
-    if not use_torchaudio or resample._torchaudio_resample() is None:
-        kernel, resample._MAX_KERNEL = resample._MAX_KERNEL, 0
-    else:
-        kernel = resample._MAX_KERNEL
-    try:
-        blocks = torch.ones(samples).split(max(block, samples // 50 + 1))
-        heard = torch.cat(list(resample_to_speech(iter(blocks), rate)))
-    finally:
-        resample._MAX_KERNEL = kernel
-    assert heard.dtype == torch.float32
-    assert len(heard) == speech_length(samples, rate) == math.ceil(samples * 16000 / rate)
-    assert heard.isfinite().all()
+def test_the_length_is_exact(with_pyav, rate, samples, block, use_pyav):
+    function = with_pyav if use_pyav else resample_to_speech
+    speech = run(torch.ones(samples), rate, max(block, samples // 50 + 1), function)
+    assert speech.dtype == torch.float32
+    assert len(speech) == speech_length(samples, rate) == math.ceil(samples * 16000 / rate)
+    assert speech.isfinite().all()
+
+
+@given(st.integers(2000, 200_000), st.integers(2000, 200_000), st.integers(1, 12_000))
+@settings(max_examples=30, deadline=None)
+def test_the_length_is_exact_between_any_two_rates(rate, new_rate, samples):
+    blocks = torch.ones(samples).split(samples // 5 + 1)
+    found = torch.cat(list(resample_stream(blocks, rate, new_rate)))
+    assert len(found) == resampled_length(samples, rate, new_rate)
+    assert len(found) == math.ceil(samples * new_rate / rate)
 
 
 @pytest.mark.parametrize("rate", [44101, 44099, 15_999])
 def test_rates_without_a_common_divisor_stay_off_torchaudios_giant_kernel(rate, monkeypatch):
-    def forbidden():
+    def forbidden(*_):
         raise AssertionError(f"{rate} Hz would need a kernel of gigabytes")
 
-    monkeypatch.setattr(resample, "_torchaudio_resample", forbidden)
-    assert len(run(torch.zeros(rate), rate)) == SPEECH_RATE
+    functional = types.ModuleType("torchaudio.functional")
+    functional.resample = forbidden
+    monkeypatch.setitem(sys.modules, "torchaudio", types.ModuleType("torchaudio"))
+    monkeypatch.setitem(sys.modules, "torchaudio.functional", functional)
+    function = fresh_resample_to_speech()
+    assert len(run(torch.zeros(rate), rate, function=function)) == SAMPLE_RATE
+    with pytest.raises(AssertionError, match="gigabytes"):  # other rates do go there
+        run(torch.zeros(44100), 44100, function=function)
 
 
 def test_16_khz_passes_bit_for_bit():
     signal = torch.from_numpy(np.random.default_rng(0).standard_normal(5000).astype(np.float32))
-    assert torch.equal(run(signal, SPEECH_RATE), signal)
+    assert torch.equal(run(signal, SAMPLE_RATE), signal)
 
 
-def test_silence_stays_silent(backend):
-    assert not run(torch.zeros(44100), 44100).any()
+def test_silence_stays_silent(function):
+    assert not run(torch.zeros(44100), 44100, function=function).any()

@@ -77,8 +77,8 @@ def test_only_the_first_frames_of_a_chunk_change(bundle, faces):
 def test_a_checkpoint_has_its_own_fade(bundle, faces):
     assert bundle.limits.seam_fade == 6
     own = speak(bundle, faces[0])
-    said = speak(bundle, faces[0], seam_fade=bundle.limits.seam_fade)
-    assert all(map(torch.equal, own, said))
+    chosen = speak(bundle, faces[0], seam_fade=bundle.limits.seam_fade)
+    assert all(map(torch.equal, own, chosen))
     plain = dataclasses.replace(bundle, limits=None)
     assert all(map(torch.equal, speak(plain, faces[0]), speak(bundle, faces[0], seam_fade=0)))
 

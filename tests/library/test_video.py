@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from flashhead.errors import FlashHeadError, SizeError
-from flashhead.media import video_writer as video
 from flashhead.media.audio_source import FileAudio, TensorAudio
 from flashhead.media.video_writer import VideoWriter, rgb_to_yuv420
 
@@ -27,14 +26,14 @@ def grey(n, level=0.5):
 def clicks(rate, seconds, channels=1):
     """A short click at a quarter and three quarters of every second."""
     waveform = torch.zeros(channels, round(rate * seconds))
-    for place in np.arange(0.25, seconds - 0.1, 0.5):
-        start = round(place * rate)
+    for second in np.arange(0.25, seconds - 0.1, 0.5):
+        start = round(second * rate)
         waveform[:, start : start + max(2, rate // 4000)] = 0.9
     return waveform
 
 
 def decode_sound(path):
-    """(channels, n) as a player hears it: the container's edit list applied."""
+    """(channels, n) as a player plays it: the container's edit list applied."""
     source = FileAudio(path)
     with av.open(str(path)) as container:
         assert next(container.decode(audio=0)).pts == 0
@@ -140,13 +139,13 @@ def test_the_whole_sound_is_there_and_in_time(tmp_path, rate, seconds):
     with VideoWriter(tmp_path / "a.mp4", **SIZE, audio=TensorAudio(waveform, rate)) as writer:
         for part in grey(round(seconds * 25)).split(24):
             writer.write(part)
-    heard, kept = decode_sound(tmp_path / "a.mp4")
+    sound, kept = decode_sound(tmp_path / "a.mp4")
     assert kept == {44101: 48000, 192_000: 96000}.get(rate, rate)
-    assert 0 <= heard.shape[1] - math.floor(waveform.shape[1] * kept / rate) <= AAC_FRAME
-    for place in np.arange(0.25, seconds - 0.1, 0.5):
-        window = np.abs(heard[0, round((place - 0.1) * kept) : round((place + 0.1) * kept)])
-        assert abs(window.argmax() / kept - 0.1) < 0.001
-        assert window.max() > 0.3
+    assert 0 <= sound.shape[1] - math.floor(waveform.shape[1] * kept / rate) <= AAC_FRAME
+    for second in np.arange(0.25, seconds - 0.1, 0.5):
+        around = np.abs(sound[0, round((second - 0.1) * kept) : round((second + 0.1) * kept)])
+        assert abs(around.argmax() / kept - 0.1) < 0.001
+        assert around.max() > 0.3
 
 
 @pytest.mark.parametrize(("channels", "kept"), [(1, 1), (2, 2), (3, 3), (6, 6), (8, 8), (11, 1)])
@@ -155,8 +154,8 @@ def test_channels_are_kept_where_aac_has_them(tmp_path, channels, kept):
     waveform[0] = 0.5 * torch.sin(torch.arange(24_000) / 10)
     with VideoWriter(tmp_path / "a.mp4", **SIZE, audio=TensorAudio(waveform, 24_000)) as writer:
         writer.write(grey(25))
-    heard, _ = decode_sound(tmp_path / "a.mp4")
-    level = np.abs(heard[:, 4000:20_000]).max(1)
+    sound, _ = decode_sound(tmp_path / "a.mp4")
+    level = np.abs(sound[:, 4000:20_000]).max(1)
     assert len(level) == kept
     assert level[0] == pytest.approx(0.5 if kept == channels else 0.5 / channels, abs=0.05)
     assert (level[1:] < 0.05).all()
@@ -168,8 +167,8 @@ def test_sound_and_picture_may_differ_in_length(tmp_path, frames, seconds):
     with VideoWriter(tmp_path / "a.mp4", **SIZE, audio=source) as writer:
         writer.write(grey(frames))
     assert len(decode_pictures(tmp_path / "a.mp4")) == frames
-    heard, _ = decode_sound(tmp_path / "a.mp4")
-    assert 0 <= heard.shape[1] - 16_000 * seconds <= AAC_FRAME
+    sound, _ = decode_sound(tmp_path / "a.mp4")
+    assert 0 <= sound.shape[1] - 16_000 * seconds <= AAC_FRAME
 
 
 # ---- when something goes wrong
@@ -186,8 +185,8 @@ def test_an_interrupt_keeps_what_is_finished(tmp_path, error):
         raise error
     assert leftovers(tmp_path, "a.mp4")
     assert len(decode_pictures(tmp_path / "a.mp4")) == 40
-    heard, rate = decode_sound(tmp_path / "a.mp4")
-    assert 0 <= heard.shape[1] - 1.6 * rate <= AAC_FRAME
+    sound, rate = decode_sound(tmp_path / "a.mp4")
+    assert 0 <= sound.shape[1] - 1.6 * rate <= AAC_FRAME
 
 
 def test_an_existing_file_stays_until_the_new_one_is_complete(tmp_path):
@@ -220,11 +219,12 @@ def test_a_failed_copy_leaves_the_old_file_and_a_playable_partial(tmp_path, monk
         raise OSError("No space left on device")
 
     (tmp_path / "a.mp4").write_bytes(b"the old one")
-    monkeypatch.setattr(video, "_remux", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="space"), VideoWriter(tmp_path / "a.mp4", **SIZE) as writer:
         writer.write(grey(30))
     assert (tmp_path / "a.mp4").read_bytes() == b"the old one"
     assert len(decode_pictures(tmp_path / ".a.partial.mp4")) == 30
+    assert leftovers(tmp_path, ".a.partial.mp4", "a.mp4")
 
 
 KILLED = """
@@ -246,8 +246,8 @@ def test_a_kill_leaves_a_playable_partial(tmp_path):
     assert leftovers(tmp_path, ".a.partial.mp4")
     frames = decode_pictures(tmp_path / ".a.partial.mp4")
     assert len(frames) >= 250 - 75
-    heard, rate = decode_sound(tmp_path / ".a.partial.mp4")
-    assert heard.shape[1] / rate == pytest.approx(len(frames) / 25, abs=1.5)
+    sound, rate = decode_sound(tmp_path / ".a.partial.mp4")
+    assert sound.shape[1] / rate == pytest.approx(len(frames) / 25, abs=1.5)
 
 
 MEMORY = """
@@ -324,11 +324,39 @@ def test_writing_outside_the_with_is_an_error(tmp_path):
     assert leftovers(tmp_path)
 
 
-def test_the_next_encoder_stands_in_and_none_is_a_clear_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(video, "_H264_ENCODERS", ("libabsent", "libx264"))
+class Renaming:
+    """An object of PyAV that knows encoders by other names."""
+
+    def __init__(self, real, rename):
+        self.real, self.rename = real, rename
+
+    def __getattr__(self, name):
+        return getattr(self.real, name)
+
+    def __enter__(self):
+        return Renaming(self.real.__enter__(), self.rename)
+
+    def __exit__(self, *error):
+        return self.real.__exit__(*error)
+
+    def create(self, codec, mode):
+        return self.real.create(self.rename(codec), mode)
+
+    def add_stream(self, codec, **settings):
+        return self.real.add_stream(self.rename(codec), **settings)
+
+
+def test_the_next_encoder_stands_in(tmp_path, monkeypatch):
+    names = {"libx264": "absent", "libopenh264": "libx264"}
+    rename, open_really = (lambda name: names.get(name, name)), av.open
+    monkeypatch.setattr(av, "CodecContext", Renaming(av.CodecContext, rename))
+    monkeypatch.setattr(av, "open", lambda *a, **k: Renaming(open_really(*a, **k), rename))
     with VideoWriter(tmp_path / "a.mp4", **SIZE) as writer:
         writer.write(grey(5))
     assert len(decode_pictures(tmp_path / "a.mp4")) == 5
-    monkeypatch.setattr(video, "_H264_ENCODERS", ("libabsent",))
+
+
+def test_no_encoder_is_a_clear_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(av, "CodecContext", Renaming(av.CodecContext, lambda name: "absent"))
     with pytest.raises(FlashHeadError, match=r"no H\.264 encoder"):
         VideoWriter(tmp_path / "b.mp4", **SIZE)
