@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 import flashhead
 from flashhead import Settings
@@ -15,9 +18,10 @@ from flashhead.image.portrait import prepare_portrait
 from flashhead.media.audio_source import TensorAudio
 from flashhead.stream.audio_context import AudioContextCache
 from flashhead.stream.clip import ClipPlan, SpeechClip
-from flashhead.stream.loop import ChunkLoop
+from flashhead.stream.loop import ChunkAudio, ChunkLoop
 from flashhead.stream.state_file import load_state, save_state
 
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 LITE = ChunkGeometry((8, 32, 32), (1, 1, 1), 128)
 PRO = ChunkGeometry((4, 8, 8), (1, 2, 2), 16)
 
@@ -83,6 +87,18 @@ def test_a_saved_state_goes_on_to_the_bit(bundle, portrait, tmp_path):
     rest, _ = render(bundle, clip, read, range(1, 3))
     assert torch.equal(torch.cat([first, rest]), whole)
     assert [path.name for path in tmp_path.iterdir()] == ["half.safetensors"]
+
+
+def test_a_state_that_version_0_1_saved_goes_on(bundle):
+    """Made when the library was one flat folder; beside it lies the chunk that came next then."""
+    folder = FIXTURES / "saved"
+    state, geometry = load_state(folder / "state.safetensors")
+    assert (geometry, state.index) == (bundle.geometry, 1)
+    following = load_file(folder / "next_chunk.safetensors")
+    loop = ChunkLoop(bundle, Settings(size=(32, 32), steps=2, cache_seconds=1.32, seam_fade=3))
+    frames, after = loop.step(ChunkAudio(following["samples"]), state)
+    assert after.index == 2
+    assert (frames[0] - following["frames"] / 255).abs().max() < 0.75 / 255
 
 
 @pytest.mark.parametrize("content", [b"", b"no weights", None])
