@@ -33,7 +33,7 @@ class StreamState:
     """One value in, a new one out; nothing in it is ever written to.
 
     portrait: what is animated. motion: latents (B, C, m, h, w) of the last frames. audio: the
-    last seconds heard. rng: each session's CPU generator state. index: chunks done. shown: the last
+    last seconds of it. rng: each session's CPU generator state. index: chunks done. shown: the last
     frame (B, H, W, 3) in [0, 1], where seams are faded; None before the first chunk.
     """
 
@@ -90,7 +90,7 @@ def start_stream(
     seeds: int | tuple[int, ...] = 42,
     cache_seconds: float = CACHE_SECONDS,
 ) -> StreamState:
-    """The state before the first chunk: silence heard, motion from the portrait's first latent.
+    """The state before the first chunk: silent audio, motion from the portrait's first latent.
 
     `seeds` holds one seed for each portrait of the batch (an int serves for one).
     """
