@@ -6,6 +6,7 @@ Each is built on ComfyUI's layers and attention, so weight dtype, offload and Lo
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import comfy.latent_formats
@@ -25,7 +26,7 @@ from ..flashhead.dtypes import FLOAT8
 from ..flashhead.errors import FlashHeadError
 from ..flashhead.geometry import ChunkGeometry
 from ..flashhead.models.backend import Backend
-from ..flashhead.models.generator import AudioCondition, Generator, TimeCondition
+from ..flashhead.models.generator import Generator, TimeCondition
 from ..flashhead.models.wav2vec2 import AudioEncoder
 from ..flashhead.stream.sampling import Predict
 from ..flashhead.stream.schedule import TRAIN_TIMESTEPS
@@ -129,25 +130,16 @@ def predictor(model: Any) -> Predict:
     torch.compile, for one, is such a wrapper: it puts another `diffusion_model` in for the time of
     a call.
     """
+    extension, kind = comfy.patcher_extension, comfy.patcher_extension.WrappersMP.APPLY_MODEL
     base, given = model.model, model.model_options.get("transformer_options", {})
-    kind = comfy.patcher_extension.WrappersMP.APPLY_MODEL
-    wrappers = model.get_all_wrappers(kind)
-    wrappers = wrappers + comfy.patcher_extension.get_all_wrappers(kind, given)
+    wrappers = model.get_all_wrappers(kind) + extension.get_all_wrappers(kind, given)
 
-    def predict(
-        x: torch.Tensor,
-        time: TimeCondition,
-        audio: AudioCondition,
-        reference: torch.Tensor,
-        rotary: torch.Tensor,
-    ) -> torch.Tensor:
+    def predict(x: torch.Tensor, time: TimeCondition, *conditions: Any) -> torch.Tensor:
         def velocity(x: torch.Tensor, sigma: torch.Tensor, *_: Any, **_kwargs: Any) -> torch.Tensor:
             options = {"transformer_options": given | {"sigmas": sigma}}
-            return base.diffusion_model(x, time, audio, reference, rotary, options)
+            return base.diffusion_model(x, time, *conditions, options)
 
-        executor = comfy.patcher_extension.WrapperExecutor.new_class_executor(
-            velocity, base, wrappers
-        )
+        executor = extension.WrapperExecutor.new_class_executor(velocity, base, wrappers)
         sigma = time.timesteps / TRAIN_TIMESTEPS
         return executor.execute(x, sigma, None, None, None, given)
 
@@ -192,14 +184,14 @@ def load_model(
     return patcher
 
 
+@dataclass(eq=False)
 class AudioEncoderModel:
     """What stands behind FLASHHEAD_AUDIO_ENCODER. geometry: of the chunks of the generator that
     it came with."""
 
-    def __init__(self, network: AudioEncoder, patcher: Any, geometry: ChunkGeometry):
-        self.network = network
-        self.patcher = patcher
-        self.geometry = geometry
+    network: AudioEncoder
+    patcher: Any
+    geometry: ChunkGeometry
 
     def get_models(self) -> list[Any]:
         return [self.patcher]

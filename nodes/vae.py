@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import comfy.latent_formats
@@ -20,6 +21,7 @@ from .models import DTYPES, interruptible, make_backend, make_patcher
 _WAN = ChunkGeometry(vae_stride=(4, 8, 8), patch_size=(1, 2, 2), latent_channels=16)
 
 
+@dataclass(eq=False)
 class FlashHeadVAE:
     """What stands behind VAE; core's VAE Decode and VAE Encode can use it too.
 
@@ -27,17 +29,10 @@ class FlashHeadVAE:
     small for any portrait.
     """
 
-    def __init__(
-        self,
-        network: VAE,
-        patcher: Any,
-        geometry: ChunkGeometry,
-        limits: CheckpointLimits | None = None,
-    ):
-        self.first_stage_model = network
-        self.patcher = patcher
-        self.geometry = geometry
-        self.limits = limits
+    first_stage_model: VAE
+    patcher: Any
+    geometry: ChunkGeometry
+    limits: CheckpointLimits | None = None
 
     def decode(self, samples: torch.Tensor) -> torch.Tensor:
         """Latents (B, C, t, h, w) as core exchanges them -> images (B, T, H, W, 3) in [0, 1]."""

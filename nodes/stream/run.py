@@ -15,15 +15,10 @@ from ...flashhead.image.portrait import prepare_portrait
 from ...flashhead.models.bundle import Bundle, check_encoder, check_family
 from ...flashhead.models.limits import portrait_warnings
 from ...flashhead.models.memory import working_memory
+from ...flashhead.stream import state as streams
 from ...flashhead.stream.generate import render_clip
 from ...flashhead.stream.loop import ChunkLoop, Hooks, Recall
 from ...flashhead.stream.settings import Settings
-from ...flashhead.stream.state import (
-    PortraitCondition,
-    encode_portrait,
-    start_stream,
-    switch_portrait,
-)
 from ..models import AudioEncoderModel, flashhead_model, predictor
 from ..progress import Watch, warn
 from ..types import PreparedAudio, State
@@ -44,29 +39,30 @@ def portrait_of(image: torch.Tensor) -> torch.Tensor:
     return prepare_portrait(image, (image.shape[1], image.shape[2]))
 
 
-def _condition(vae: FlashHeadVAE, portrait: torch.Tensor) -> PortraitCondition:
+def _condition(vae: FlashHeadVAE, portrait: torch.Tensor) -> streams.PortraitCondition:
     vae.geometry.check_size((portrait.shape[1], portrait.shape[2]))
     warn(portrait_warnings(vae.limits, portrait))
     load([vae.patcher])
-    return encode_portrait(vae.first_stage_model, vae.geometry, portrait)
+    return streams.encode_portrait(vae.first_stage_model, vae.geometry, portrait)
 
 
 def start(vae: FlashHeadVAE, portrait: torch.Tensor, seed: int) -> State:
     """The state before the first chunk of a portrait (3, H, W) in [-1, 1]."""
-    return State(start_stream(_condition(vae, portrait), seed), vae.geometry)
+    return State(streams.start_stream(_condition(vae, portrait), seed), vae.geometry)
 
 
 def switch(vae: FlashHeadVAE, portrait: torch.Tensor, state: State) -> State:
     """The same stream with another portrait (3, H, W) in [-1, 1] of the same size."""
     state.check_between_chunks()
     check_vae(vae, state)
-    (height, width), (found_height, found_width) = state.size, portrait.shape[1:]
-    if (found_height, found_width) != (height, width):
+    (height, width), found = state.size, portrait.shape[1:]
+    if tuple(found) != (height, width):
         raise FlashHeadError(
-            f"The portrait is {found_width}x{found_height} and the stream {width}x{height}; "
-            "prepare the portrait at the stream's size."
+            f"The portrait is {found[1]}x{found[0]} and the stream {width}x{height}; prepare the "
+            "portrait at the stream's size."
         )
-    return replace(state, stream=switch_portrait(state.stream, _condition(vae, portrait)))
+    stream = streams.switch_portrait(state.stream, _condition(vae, portrait))
+    return replace(state, stream=stream)
 
 
 def check_vae(vae: FlashHeadVAE, state: State) -> None:
@@ -122,11 +118,15 @@ class StreamModels:
 
 @dataclass(frozen=True)
 class Run:
-    """A clip to be made, checked before any work. portrait: (3, H, W) in [-1, 1]."""
+    """A clip to be made, checked before any work.
+
+    size: (height, width). portrait: (3, H, W) in [-1, 1], or None to go on from `state`.
+    """
 
     models: StreamModels
     audio: PreparedAudio
     settings: Settings
+    size: tuple[int, int]
     portrait: torch.Tensor | None
     state: State | None
 
@@ -154,18 +154,11 @@ class Run:
             check_vae(models.vae, state)
             size = state.size
         else:
-            assert portrait is not None
             size = (portrait.shape[1], portrait.shape[2])
             models.vae.geometry.check_size(size)
             portrait = portrait_of(portrait)
         settings = Settings(size=size, cache_seconds=audio.clip.cache_seconds, **choices)
-        return cls(models, audio, settings, portrait, state)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width)"""
-        assert self.settings.size is not None
-        return self.settings.size
+        return cls(models, audio, settings, size, portrait, state)
 
     @property
     def geometry(self) -> ChunkGeometry:
@@ -176,14 +169,13 @@ class Run:
         vae, device = self.models.vae, self.models.device
         self.models.load(self.size)
         state, warnings = self.state, []
-        if state is None:
-            assert self.portrait is not None
+        if self.portrait is not None:
             state = start(vae, self.portrait, self.settings.seed)
             # Shown by `start` already; what the chunks show takes its place.
             warnings = portrait_warnings(vae.limits, self.portrait)
         count = self.audio.clip.plan(self.geometry).chunks
-        steps = self.settings.steps or 1
-        watch = Watch(count, steps, device, self.geometry.new_frames, warnings)
+        steps, frames = self.settings.steps, self.geometry.new_frames
+        watch = Watch(count, steps, device, frames, warnings)
         loop = self.models.loop(self.settings, watch.hooks)
         audio = (self.audio.clip.chunk_audio(self.geometry, chunk) for chunk in range(count))
         beginning = state.stream.to(device)  # once, not at every chunk

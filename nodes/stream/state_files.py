@@ -29,18 +29,14 @@ class SaveState(io.ComfyNode):
         return schema(
             node_id="FlashHeadSaveState",
             display_name="FlashHead Save State",
-            description=(
-                "Keeps where a stream is, about 2 MB, in output/flashhead_states; FlashHead Load "
-                "State goes on from it."
-            ),
+            description="Keeps where a stream is, about 2 MB, in output/flashhead_states; "
+            "FlashHead Load State goes on from it.",
             search_aliases=["talking head", "continue", "checkpoint stream"],
             is_output_node=True,
             inputs=[
                 inputs.state("From a sampler, Decode Chunk, Start Stream or Switch Portrait."),
                 io.String.Input(
-                    "name",
-                    default="stream",
-                    tooltip="File name. A file of this name is replaced.",
+                    "name", default="stream", tooltip="File name. A file of this name is replaced."
                 ),
             ],
             outputs=[inputs.state_output("The same state.")],
