@@ -94,10 +94,8 @@ def whole_clip() -> list[io.Input]:
     return [*sockets, *settings(), state(before, optional=True)]
 
 
-def state_output(
-    tooltip: str = "Where the stream is, to go on from with other audio.",
-) -> io.Output:
-    return output(StateType, "state", tooltip)
+def state_output(text: str = "Where the stream is, to go on from with other audio.") -> io.Output:
+    return output(StateType, "state", text)
 
 
 def images_and_state() -> list[io.Output]:

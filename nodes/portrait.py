@@ -200,13 +200,7 @@ class PasteBack(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls,
-        background: Any,
-        frames: torch.Tensor,
-        crop: crops.Crop,
-        feather: int,
-        color_match: float,
-        mask: torch.Tensor | None = None,
+        cls, background: Any, frames: torch.Tensor, crop: crops.Crop, **options: Any
     ) -> io.NodeOutput:
         if hasattr(background, "get_components"):
             background = background.get_components().images
@@ -218,7 +212,4 @@ class PasteBack(io.ComfyNode):
             check_interrupt()
             bar.update_absolute(done, total)
 
-        images = paste(
-            background, frames, crop, feather=feather, color_match=color_match, mask=mask, tick=tick
-        )
-        return io.NodeOutput(images)
+        return io.NodeOutput(paste(background, frames, crop, tick=tick, **options))

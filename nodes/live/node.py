@@ -13,7 +13,6 @@ from ...flashhead.media.live_audio import Piece
 from ...flashhead.models.limits import portrait_warnings
 from ...flashhead.stream.loop import ChunkAudio, Hooks
 from ...flashhead.stream.settings import Settings
-from ...flashhead.stream.state import StreamState
 from .. import inputs
 from ..models import AudioEncoderModel
 from ..progress import Stages, check_interrupt, say
@@ -80,23 +79,19 @@ class Live(io.ComfyNode):
         warnings = portrait_warnings(models.vae.limits, picture)
         models.load(size)
         stream = start(models.vae, picture, settings.seed).stream
-        stages = Stages(models.device)
+        stages = Stages(model.load_device)
         hooks = Hooks(lambda *_: check_interrupt(), lambda name: stages.end(name))
         loop = models.loop(settings, hooks)
-
-        def render(samples: torch.Tensor, frames: int) -> tuple[torch.Tensor, StreamState]:
-            first = geometry.motion_frames
-            return loop.step(ChunkAudio(samples, range(first, first + frames)), stream)
-
         # A device's first chunk takes far longer than the next: nobody has to wait for it.
         say("getting ready", warnings)
-        render(torch.zeros(geometry.new_samples), geometry.new_frames)
+        loop.step(ChunkAudio(torch.zeros(geometry.new_samples)), stream)
         session = Session(size, geometry)
         with running(cls.hidden.unique_id, session):
             say("waiting for sound: press Start microphone, or connect to the socket", warnings)
             for piece in session.pieces(wait_seconds, check_interrupt):
-                stages = Stages(models.device)
-                (frames,), stream = render(piece.heard, piece.frames)
+                stages = Stages(model.load_device)
+                shown = range(geometry.motion_frames, geometry.motion_frames + piece.frames)
+                (frames,), stream = loop.step(ChunkAudio(piece.heard, shown), stream)
                 dropped = session.show(frames, piece)
                 say(_line(session, piece, stages, dropped), warnings)
         made = f"{session.frames / FPS:.2f} s made"

@@ -18,7 +18,7 @@ from server import PromptServer
 
 from ...flashhead.errors import FlashHeadError
 from ...flashhead.geometry import FPS
-from ...flashhead.media.live_audio import LATE, RATES, SAMPLE_KINDS, LiveAudio
+from ...flashhead.media.live_audio import LATE, RATES, SAMPLE_KINDS
 from .session import Client, LiveError, Session, Shown, find
 
 ROUTE = "/flashhead/live/{node_id}"
@@ -56,12 +56,11 @@ async def _live(request: web.Request) -> web.WebSocketResponse:
 async def _serve(socket: web.WebSocketResponse, node_id: str) -> None:
     session = find(node_id)
     hello = _read_hello(await socket.receive(timeout=_HELLO_SECONDS))
-    client = Client(LiveAudio(hello["rate"], hello["samples"], hello["late"], session.geometry))
+    client = Client(hello, session.geometry)
     (height, width), frames = session.size, session.geometry.new_frames
     with session.serving(client):
-        ready = {"fps": FPS, "width": width, "height": height, "chunk_frames": frames}
-        await _say(socket, type="ready", **ready)
-        sender = asyncio.create_task(_send(socket, session, client, hello))
+        await _say(socket, type="ready", fps=FPS, width=width, height=height, chunk_frames=frames)
+        sender = asyncio.create_task(_send(socket, session, client))
         try:
             await _receive(socket, session, client)
         finally:
@@ -78,9 +77,7 @@ async def _receive(socket: web.WebSocketResponse, session: Session, client: Clie
             session.stop(client)
 
 
-async def _send(
-    socket: web.WebSocketResponse, session: Session, client: Client, hello: dict[str, Any]
-) -> None:
+async def _send(socket: web.WebSocketResponse, session: Session, client: Client) -> None:
     try:
         while True:
             message = await client.outbox.get()
@@ -90,7 +87,7 @@ async def _send(
                 await socket.close()
                 return
             # Off the event loop, and while the next chunk is rendered.
-            await socket.send_bytes(await asyncio.to_thread(_pack, message, hello))
+            await socket.send_bytes(await asyncio.to_thread(_pack, message, client.hello))
             session.sent(client)
     except ConnectionError:
         pass  # `_receive` gets it too

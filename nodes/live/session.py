@@ -50,10 +50,11 @@ class Shown:
 
 class Client:
     """One connection. `outbox`, of chunks and at last a text message, is for the event loop; the
-    rest is the session's."""
+    rest is the session's. hello: its first message, see `route.py`."""
 
-    def __init__(self, audio: LiveAudio):
-        self.audio = audio
+    def __init__(self, hello: dict[str, Any], geometry: ChunkGeometry):
+        self.hello = hello
+        self.audio = LiveAudio(hello["rate"], hello["samples"], hello["late"], geometry)
         self.outbox: asyncio.Queue[Shown | dict[str, Any]] = asyncio.Queue()
         self.stopped = False
         self.underway = 0
@@ -179,8 +180,8 @@ class Session:
         with self._changed:
             self._ended = True
             if self._client is not None:
-                last = {"type": "end", "seconds": self.frames / FPS, "error": error}
-                self._client.post(last)
+                seconds = self.frames / FPS
+                self._client.post({"type": "end", "seconds": seconds, "error": error})
 
 
 _running: dict[str, Session] = {}
@@ -188,13 +189,11 @@ _running: dict[str, Session] = {}
 
 def find(node_id: str) -> Session:
     """The session of a node that runs. Raises `LiveError` where it does not."""
-    try:
-        return _running[node_id]
-    except KeyError:
-        raise LiveError(
-            f"No FlashHead Live node {node_id} is waiting for sound; run its workflow first.",
-            idle=True,
-        ) from None
+    session = _running.get(node_id)
+    if session is None:
+        sentence = f"No FlashHead Live node {node_id} is waiting for sound; run its workflow first."
+        raise LiveError(sentence, idle=True)
+    return session
 
 
 @contextmanager

@@ -99,15 +99,10 @@ class SampleChunk(io.ComfyNode):
         part = audio.clip.chunk_audio(state.geometry, chunk)
         load([model, audio.encoder.patcher], model, state.size)
         watch = Watch(1, choices["steps"], model.load_device)
-        base, shape = model.model, state.stream.portrait.latents.shape
-        sampler = ChunkSampler(
-            base.diffusion_model,
-            audio.encoder.network,
-            plan_stream(base.diffusion_model, base.variant, settings, shape),
-            audio.clip.cache_seconds,
-            predictor(model),
-            watch.hooks,
-        )
+        base, generator = model.model, model.model.diffusion_model
+        plan = plan_stream(generator, base.variant, settings, state.stream.portrait.latents.shape)
+        encoder, cache = audio.encoder.network, audio.clip.cache_seconds
+        sampler = ChunkSampler(generator, encoder, plan, cache, predictor(model), watch.hooks)
         sampled, stream = sampler.sample(part, state.stream)
         watch.chunk()
         latents = base.process_latent_out(sampled.latents)

@@ -16,7 +16,6 @@ import torch
 
 from ...flashhead.stream.loop import Recall, SampledChunk
 from ...flashhead.stream.state import StreamState
-from ..types import State
 from .run import Run
 
 _kept: weakref.WeakKeyDictionary[Any, dict[str, Any]] = weakref.WeakKeyDictionary()
@@ -38,24 +37,18 @@ def _digest(*parts: Any) -> str:
     return found.hexdigest()
 
 
-def _state_digest(state: State) -> str:
-    stream, portrait = state.stream, state.stream.portrait
-    images = (portrait.latents, portrait.color.mean, portrait.color.std, stream.motion)
-    return _digest(*images, stream.audio.samples, *stream.rng, stream.index, stream.shown)
-
-
 def _keys(run: Run) -> Iterator[str]:
     """Of each chunk in turn, a key for all that leads to its latents and one for its frames."""
-    settings, clip = run.settings, run.audio.clip
+    settings, clip = run.settings, run.clip
     patchers = run.models.vae.patcher, run.models.encoder.patcher
-    key = _digest(
-        _digest(run.portrait, settings.seed) if run.state is None else _state_digest(run.state),
-        *(_numbers.setdefault(patcher, next(_counter)) for patcher in patchers),
-        clip.cache_seconds,
-        settings.steps,
-        settings.shift,
-        settings.guidance,
-    )
+    beginning: tuple[Any, ...] = run.portrait, settings.seed
+    if run.state is not None:
+        stream, portrait = run.state.stream, run.state.stream.portrait
+        pictures = portrait.latents, portrait.color.mean, portrait.color.std, stream.motion
+        beginning = *pictures, stream.audio.samples, *stream.rng, stream.index, stream.shown
+    numbers = (_numbers.setdefault(patcher, next(_counter)) for patcher in patchers)
+    choices = clip.cache_seconds, settings.steps, settings.shift, settings.guidance
+    key = _digest(_digest(*beginning), *numbers, *choices)
     # A whole clip's features change everywhere with any sample of it.
     whole = None if clip.features is None else _digest(clip.features)
     for chunk in range(clip.plan(run.geometry).chunks):

@@ -61,8 +61,7 @@ def switch(vae: FlashHeadVAE, portrait: torch.Tensor, state: State) -> State:
             f"The portrait is {found[1]}x{found[0]} and the stream {width}x{height}; prepare the "
             "portrait at the stream's size."
         )
-    stream = streams.switch_portrait(state.stream, _condition(vae, portrait))
-    return replace(state, stream=stream)
+    return replace(state, stream=streams.switch_portrait(state.stream, _condition(vae, portrait)))
 
 
 def check_vae(vae: FlashHeadVAE, state: State) -> None:
@@ -77,7 +76,7 @@ def check_vae(vae: FlashHeadVAE, state: State) -> None:
 def check_model(model: Any, encoder: AudioEncoderModel, geometry: ChunkGeometry) -> None:
     """Raise unless a model, an audio encoder and a state's or VAE's geometry belong together."""
     generator = flashhead_model(model).diffusion_model
-    if model.model.geometry != geometry:
+    if generator.config.geometry != geometry:
         raise FlashHeadError(
             "The state was started with the VAE of the other variant than this model's; connect "
             "model and VAE of one checkpoint."
@@ -97,87 +96,68 @@ class StreamModels:
         check_family(flashhead_model(self.model).diffusion_model.config, self.vae.first_stage_model)
         check_model(self.model, self.encoder, self.vae.geometry)
 
-    @property
-    def device(self) -> torch.device:
-        return self.model.load_device
-
     def load(self, size: tuple[int, int]) -> None:
         load([self.model, self.vae.patcher, self.encoder.patcher], self.model, size)
 
     def loop(self, settings: Settings, hooks: Hooks) -> ChunkLoop:
         """The library's chunk loop on these models, which must be loaded."""
-        bundle = Bundle(
-            self.model.model.variant,
-            self.model.model.diffusion_model,
-            ExchangedLatents(self.vae.first_stage_model),
-            self.encoder.network,
-            self.vae.limits,
-        )
+        base, limits = self.model.model, self.vae.limits
+        vae, encoder = ExchangedLatents(self.vae.first_stage_model), self.encoder.network
+        bundle = Bundle(base.variant, base.diffusion_model, vae, encoder, limits)
         return ChunkLoop(bundle, settings, predict=predictor(self.model), hooks=hooks)
 
 
-@dataclass(frozen=True)
 class Run:
     """A clip to be made, checked before any work.
 
-    size: (height, width). portrait: (3, H, W) in [-1, 1], or None to go on from `state`.
+    Made of what is connected to a node of `inputs.whole_clip`, and of its widgets. size: (height,
+    width). portrait: (3, H, W) in [-1, 1], or None to go on from `state`.
     """
 
-    models: StreamModels
-    audio: PreparedAudio
-    settings: Settings
-    size: tuple[int, int]
-    portrait: torch.Tensor | None
-    state: State | None
-
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         model: Any,
         vae: Any,
         audio: PreparedAudio,
         portrait: torch.Tensor | None = None,
         state: State | None = None,
         **choices: Any,
-    ) -> Run:
-        """From what is connected to a node of `inputs.whole_clip`, and its widgets."""
+    ):
         if (portrait is None) == (state is None):
             what = "nothing" if state is None else "both"
             raise FlashHeadError(
                 "Connect a portrait to start a stream, or a state to go on with one; "
                 f"{what} is connected."
             )
-        models = StreamModels(model, adapt_vae(vae), audio.encoder)
-        audio.clip.check(models.vae.geometry)
+        self.models = StreamModels(model, adapt_vae(vae), audio.encoder)
+        self.geometry = self.models.vae.geometry
+        audio.clip.check(self.geometry)
         if state is not None:
             state.check_between_chunks()
-            check_vae(models.vae, state)
-            size = state.size
+            check_vae(self.models.vae, state)
+            self.size = state.size
         else:
-            size = (portrait.shape[1], portrait.shape[2])
-            models.vae.geometry.check_size(size)
+            self.size = (portrait.shape[1], portrait.shape[2])
+            self.geometry.check_size(self.size)
             portrait = portrait_of(portrait)
-        settings = Settings(size=size, cache_seconds=audio.clip.cache_seconds, **choices)
-        return cls(models, audio, settings, size, portrait, state)
-
-    @property
-    def geometry(self) -> ChunkGeometry:
-        return self.models.vae.geometry
+        self.clip, self.sound = audio.clip, audio.source
+        self.portrait, self.state = portrait, state
+        cache = audio.clip.cache_seconds
+        self.settings = Settings(size=self.size, cache_seconds=cache, **choices)
 
     def chunks(self, recall: Recall | None = None) -> Iterator[tuple[torch.Tensor, State]]:
         """New frames (n, H, W, 3) of each chunk, on the device, and the state after it."""
-        vae, device = self.models.vae, self.models.device
+        vae, device = self.models.vae, self.models.model.load_device
         self.models.load(self.size)
         state, warnings = self.state, []
         if self.portrait is not None:
             state = start(vae, self.portrait, self.settings.seed)
             # Shown by `start` already; what the chunks show takes its place.
             warnings = portrait_warnings(vae.limits, self.portrait)
-        count = self.audio.clip.plan(self.geometry).chunks
-        steps, frames = self.settings.steps, self.geometry.new_frames
-        watch = Watch(count, steps, device, frames, warnings)
+        count = self.clip.plan(self.geometry).chunks
+        watch = Watch(count, self.settings.steps, device, self.geometry.new_frames, warnings)
         loop = self.models.loop(self.settings, watch.hooks)
-        audio = (self.audio.clip.chunk_audio(self.geometry, chunk) for chunk in range(count))
+        audio = (self.clip.chunk_audio(self.geometry, chunk) for chunk in range(count))
         beginning = state.stream.to(device)  # once, not at every chunk
         for chunk, stream in render_clip(loop, beginning, audio, recall=recall):
             watch.chunk(chunk.frames)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +14,21 @@ from comfy_api.latest import InputImpl, io
 from ...flashhead.geometry import FPS
 from ...flashhead.media.audio_source import TensorAudio
 from ...flashhead.media.video_writer import VideoWriter
+from ...flashhead.stream.loop import Recall
 from .. import inputs
 from ..progress import say
 from ..schema import output, schema
-from ..types import Audio, State
+from ..types import Audio
 from .kept_chunks import recall_of
 from .run import Run
 
 
-def _images(run: Run, chunks: Iterable[tuple[torch.Tensor, State]]) -> io.NodeOutput:
+def _images(run: Run, recall: Recall | None = None) -> io.NodeOutput:
     """Outputs of a node that gives all frames of a run as one IMAGE."""
     device = comfy.model_management.intermediate_device()
-    images = torch.empty((run.audio.clip.frames, *run.size, 3), device=device)
+    images = torch.empty((run.clip.frames, *run.size, 3), device=device)
     start = 0
-    for frames, state in chunks:  # noqa: B007, the last one is given on
+    for frames, state in run.chunks(recall):  # noqa: B007, the last one is given on
         images[start : start + len(frames)] = frames
         start += len(frames)
     return io.NodeOutput(images, state.on_cpu())
@@ -50,8 +50,7 @@ class Sampler(io.ComfyNode):
 
     @classmethod
     def execute(cls, **given: Any) -> io.NodeOutput:
-        run = Run.of(**given)
-        return _images(run, run.chunks())
+        return _images(Run(**given))
 
 
 class IncrementalSampler(io.ComfyNode):
@@ -71,8 +70,8 @@ class IncrementalSampler(io.ComfyNode):
 
     @classmethod
     def execute(cls, **given: Any) -> io.NodeOutput:
-        run = Run.of(**given)
-        return _images(run, run.chunks(recall_of(run, cls.hidden.unique_id)))
+        run = Run(**given)
+        return _images(run, recall_of(run, cls.hidden.unique_id))
 
 
 class GenerateVideo(io.ComfyNode):
@@ -102,8 +101,8 @@ class GenerateVideo(io.ComfyNode):
 
     @classmethod
     def execute(cls, sound: Audio | None = None, **given: Any) -> io.NodeOutput:
-        run = Run.of(**given)
-        sound = run.audio.source if sound is None else sound
+        run = Run(**given)
+        sound = run.sound if sound is None else sound
         source = TensorAudio(sound["waveform"][0], sound["sample_rate"])
         path = _new_path(folder_paths.get_temp_directory(), "flashhead")
         height, width = run.size

@@ -11,12 +11,9 @@ from .. import inputs
 from ..schema import schema
 from ..types import State
 
-_FOLDER = "flashhead_states"
-_NONE = "no state saved yet"
-
 
 def _folder() -> Path:
-    return Path(folder_paths.get_output_directory()) / _FOLDER
+    return Path(folder_paths.get_output_directory()) / "flashhead_states"
 
 
 def _names() -> list[str]:
@@ -66,7 +63,7 @@ class LoadState(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "name",
-                    options=_names() or [_NONE],
+                    options=_names() or ["no state saved yet"],
                     tooltip="Which stream; press R to see those saved since.",
                 )
             ],
