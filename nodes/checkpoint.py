@@ -13,12 +13,12 @@ from ..flashhead.dtypes import STORAGE_DTYPES
 from ..flashhead.errors import FlashHeadError
 from .models import load_encoder, load_model
 from .paths import checkpoint_names, open_named
-from .schema import make, schema
+from .schema import choice, make, output, schema
 from .types import AudioEncoderType
 from .vae import load_vae
 
 _DEFAULT = "default"
-ATTENTION = ("default", "pytorch", "sage", "flash", "xformers", "sub_quad", "split")
+ATTENTION = (_DEFAULT, "pytorch", "sage", "flash", "xformers", "sub_quad", "split")
 
 
 def choose_attention(name: str) -> Callable[..., Any] | None:
@@ -26,7 +26,7 @@ def choose_attention(name: str) -> Callable[..., Any] | None:
 
     Raises `FlashHeadError` where it is not installed.
     """
-    if name == ATTENTION[0]:
+    if name == _DEFAULT:
         return None
     kernel = comfy.ldm.modules.attention.get_attention_function(name, default=None)
     if kernel is None:
@@ -34,11 +34,7 @@ def choose_attention(name: str) -> Callable[..., Any] | None:
             f"ComfyUI has no '{name}' attention here, because its package is not installed; choose "
             "'default' or 'pytorch'."
         )
-
-    def override(_usual: Any, *args: Any, **keywords: Any) -> Any:
-        return kernel(*args, **keywords)
-
-    return override
+    return lambda _usual, *args, **keywords: kernel(*args, **keywords)
 
 
 def compiled(model: Any) -> Any:
@@ -55,11 +51,9 @@ class LoadCheckpoint(io.ComfyNode):
         return schema(
             node_id="FlashHeadLoadCheckpoint",
             display_name="FlashHead Load Checkpoint",
-            description=(
-                "Loads a SoulX-FlashHead checkpoint: the published folder in models/flashhead, "
-                "with the wav2vec2-base-960h folder inside it, a one-file bundle there, or the "
-                "small one that comes with this pack."
-            ),
+            description="Loads a SoulX-FlashHead checkpoint: the published folder in "
+            "models/flashhead, with the wav2vec2-base-960h folder inside it, a one-file bundle "
+            "there, or the small one that comes with this pack.",
             search_aliases=["talking head", "SoulX", "model loader", "wav2vec2"],
             inputs=[
                 io.Combo.Input(
@@ -69,23 +63,20 @@ class LoadCheckpoint(io.ComfyNode):
                     "fast one, Pro the sharp one. pocket comes with the pack, to try things on any "
                     "computer: drawn faces only, at 96x96.",
                 ),
-                io.Combo.Input(
+                choice(
                     "weight_dtype",
-                    options=[_DEFAULT, *STORAGE_DTYPES],
-                    default=_DEFAULT,
-                    tooltip="Dtype that the generator's weights are kept in. 'default' is what "
-                    "ComfyUI chooses for your device; fp32 takes twice the memory of 16 bits, "
-                    "fp8 about half, at some loss.",
+                    [_DEFAULT, *STORAGE_DTYPES],
+                    "Dtype that the generator's weights are kept in. 'default' is what ComfyUI "
+                    "chooses for your device; fp32 takes twice the memory of 16 bits, fp8 about "
+                    "half, at some loss.",
                 ),
-                make(
-                    io.Combo.Input,
+                choice(
                     "attention",
-                    options=list(ATTENTION),
-                    default=ATTENTION[0],
+                    ATTENTION,
+                    "Attention kernel of the generator. 'default' is ComfyUI's own choice; the "
+                    "others must be installed.",
                     optional=True,
                     advanced=True,
-                    tooltip="Attention kernel of the generator. 'default' is ComfyUI's own choice; "
-                    "the others must be installed.",
                 ),
                 make(
                     io.Boolean.Input,
@@ -98,23 +89,15 @@ class LoadCheckpoint(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Model.Output(
-                    display_name="model", tooltip="The generator, for the FlashHead samplers."
-                ),
-                io.Vae.Output(display_name="vae", tooltip="The video autoencoder."),
-                AudioEncoderType.Output(
-                    display_name="audio_encoder", tooltip="wav2vec2, for FlashHead Prepare Audio."
-                ),
+                output(io.Model, "model", "The generator, for the FlashHead samplers."),
+                output(io.Vae, "vae", "The video autoencoder."),
+                output(AudioEncoderType, "audio_encoder", "wav2vec2, for FlashHead Prepare Audio."),
             ],
         )
 
     @classmethod
     def execute(
-        cls,
-        checkpoint: str,
-        weight_dtype: str,
-        attention: str = ATTENTION[0],
-        compile: bool = False,
+        cls, checkpoint: str, weight_dtype: str, attention: str = _DEFAULT, compile: bool = False
     ) -> io.NodeOutput:
         kernel = choose_attention(attention)
         opened = open_named(checkpoint)

@@ -7,7 +7,7 @@ from ..flashhead.examples import SPEECH
 from ..flashhead.image.portrait import load_portrait, to_tensor
 from ..flashhead.media.audio_source import FileAudio
 from ..flashhead.pocket import portraits
-from .schema import schema
+from .schema import output, schema
 
 
 class Example(io.ComfyNode):
@@ -16,11 +16,9 @@ class Example(io.ComfyNode):
         return schema(
             node_id="FlashHeadExample",
             display_name="FlashHead Example",
-            description=(
-                "A drawn portrait and a few seconds of speech that come with the pack, to try it "
-                "with nothing downloaded or uploaded. The checkpoint pocket was trained on these "
-                "faces."
-            ),
+            description="A drawn portrait and a few seconds of speech that come with the pack, to "
+            "try it with nothing downloaded or uploaded. The checkpoint pocket was trained on "
+            "these faces.",
             search_aliases=["sample", "demo", "test portrait", "test speech", "pocket"],
             inputs=[
                 io.Combo.Input(
@@ -28,14 +26,8 @@ class Example(io.ComfyNode):
                 )
             ],
             outputs=[
-                io.Image.Output(
-                    display_name="portrait",
-                    tooltip="The face, 384x384, for FlashHead Prepare Portrait.",
-                ),
-                io.Audio.Output(
-                    display_name="speech",
-                    tooltip="For FlashHead Prepare Audio, and the video's sound.",
-                ),
+                output(io.Image, "portrait", "The face, 384x384, for FlashHead Prepare Portrait."),
+                output(io.Audio, "speech", "For FlashHead Prepare Audio, and the video's sound."),
             ],
         )
 

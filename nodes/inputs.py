@@ -5,7 +5,7 @@ from comfy_api.latest import io
 from ..flashhead.geometry import CHUNK_FRAMES, FPS
 from ..flashhead.stream.audio_context import CACHE_SECONDS
 from ..flashhead.stream.settings import LONGEST_CACHE
-from .schema import make
+from .schema import number, output
 from .types import PreparedAudioType, StateType
 
 
@@ -17,8 +17,7 @@ def model() -> io.Input:
 
 def vae() -> io.Input:
     return io.Vae.Input(
-        "vae",
-        tooltip="From FlashHead Load Checkpoint; for Pro, also wan_2.1_vae from Load VAE.",
+        "vae", tooltip="From FlashHead Load Checkpoint; for Pro, also wan_2.1_vae from Load VAE."
     )
 
 
@@ -27,12 +26,10 @@ def audio() -> io.Input:
 
 
 def portrait(optional: bool = False) -> io.Input:
-    return io.Image.Input(
-        "portrait",
-        optional=optional,
-        tooltip="From FlashHead Prepare Portrait: its size is the video's."
-        + (" Leave it out to go on from a state." if optional else ""),
-    )
+    tooltip = "From FlashHead Prepare Portrait: its size is the video's."
+    if optional:
+        tooltip += " Leave it out to go on from a state."
+    return io.Image.Input("portrait", optional=optional, tooltip=tooltip)
 
 
 def state(tooltip: str, optional: bool = False) -> io.Input:
@@ -40,105 +37,67 @@ def state(tooltip: str, optional: bool = False) -> io.Input:
 
 
 def seed() -> io.Input:
-    return io.Int.Input(
-        "seed",
-        default=42,
-        min=0,
-        max=0xFFFFFFFFFFFFFFFF,
-        control_after_generate=True,
-        tooltip="The same seed and inputs on the same device give the same frames.",
-    )
+    tooltip = "The same seed and inputs on the same device give the same frames."
+    return number("seed", (42, 0, 0xFFFFFFFFFFFFFFFF), tooltip, control_after_generate=True)
 
 
 def sampling() -> list[io.Input]:
     """steps, shift"""
+    steps = (
+        "Sampling steps of each chunk. Lite and Pro were distilled to 4; 2 is faster. The "
+        "pretrained teacher needs 20."
+    )
+    shift = "Timestep shift; the model was distilled with 5."
     return [
-        io.Int.Input(
-            "steps",
-            default=4,
-            min=1,
-            max=100,
-            tooltip="Sampling steps of each chunk. Lite and Pro were distilled to 4; 2 is faster. "
-            "The pretrained teacher needs 20.",
-        ),
-        make(
-            io.Float.Input,
-            "shift",
-            default=5.0,
-            min=0.01,
-            max=100.0,
-            step=0.01,
-            advanced=True,
-            tooltip="Timestep shift; the model was distilled with 5.",
-        ),
+        number("steps", (4, 1, 100), steps),
+        number("shift", (5.0, 0.01, 100.0, 0.01), shift, advanced=True),
     ]
 
 
 def color_match() -> io.Input:
-    return io.Float.Input(
+    return number(
         "color_match",
-        default=1.0,
-        min=0.0,
-        max=1.0,
-        step=0.01,
-        tooltip="How strongly every frame is given the portrait's colours. It keeps long videos "
-        "from drifting; 0 is off.",
+        (1.0, 0.0, 1.0, 0.01),
+        "How strongly every frame is given the portrait's colours. It keeps long videos from "
+        "drifting; 0 is off.",
     )
 
 
 def guidance() -> io.Input:
-    return make(
-        io.Float.Input,
+    return number(
         "guidance",
-        default=1.0,
-        min=0.0,
-        max=20.0,
-        step=0.1,
+        (1.0, 0.0, 20.0, 0.1),
+        "Audio guidance. 1 is off, as Lite and Pro want it; the pretrained teacher wants 3. "
+        "Anything but 1 doubles the work.",
         advanced=True,
-        tooltip="Audio guidance. 1 is off, as Lite and Pro want it; the pretrained teacher wants "
-        "3. Anything but 1 doubles the work.",
     )
+
+
+def settings() -> list[io.Input]:
+    """seed, steps, shift, color_match, guidance"""
+    return [seed(), *sampling(), color_match(), guidance()]
 
 
 def cache_seconds(tooltip: str) -> io.Input:
-    return make(
-        io.Float.Input,
-        "cache_seconds",
-        default=CACHE_SECONDS,
-        min=CHUNK_FRAMES / FPS,
-        max=LONGEST_CACHE,
-        step=0.04,
-        advanced=True,
-        tooltip=f"{tooltip} The model was trained with {CACHE_SECONDS:g}.",
-    )
-
-
-def images_and_state() -> list[io.Output]:
-    """What a node gives that makes a whole clip of images."""
-    return [
-        io.Image.Output(display_name="images", tooltip="25 frames for each second of audio."),
-        state_output("Where the stream is, to go on from with other audio."),
-    ]
+    values = (CACHE_SECONDS, CHUNK_FRAMES / FPS, LONGEST_CACHE, 0.04)
+    tooltip += f" The model was trained with {CACHE_SECONDS:g}."
+    return number("cache_seconds", values, tooltip, advanced=True)
 
 
 def whole_clip() -> list[io.Input]:
     """What a node that makes a whole clip takes."""
-    return [
-        model(),
-        vae(),
-        audio(),
-        portrait(optional=True),
-        seed(),
-        *sampling(),
-        color_match(),
-        guidance(),
-        state(
-            "A stream to go on with, instead of a portrait and a seed: from another sampler, or "
-            "from FlashHead Load State.",
-            optional=True,
-        ),
-    ]
+    before = (
+        "A stream to go on with, instead of a portrait and a seed: from another sampler, or from "
+        "FlashHead Load State."
+    )
+    sockets = [model(), vae(), audio(), portrait(optional=True)]
+    return [*sockets, *settings(), state(before, optional=True)]
 
 
-def state_output(tooltip: str) -> io.Output:
-    return StateType.Output(display_name="state", tooltip=tooltip)
+def state_output(text: str = "Where the stream is, to go on from with other audio.") -> io.Output:
+    return output(StateType, "state", text)
+
+
+def images_and_state() -> list[io.Output]:
+    """What a node gives that makes a whole clip of images."""
+    return [output(io.Image, "images", "25 frames for each second of audio."), state_output()]

@@ -6,17 +6,18 @@ Each is built on ComfyUI's layers and attention, so weight dtype, offload and Lo
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import comfy.latent_formats
 import comfy.ldm.modules.attention
 import comfy.model_base
-import comfy.model_management
 import comfy.model_patcher
 import comfy.ops
 import comfy.patcher_extension
 import comfy.supported_models_base
 import torch
+from comfy import model_management as management
 
 from ..flashhead.checkpoint.float8 import in_float8
 from ..flashhead.checkpoint.loading import load_audio_encoder
@@ -25,7 +26,7 @@ from ..flashhead.dtypes import FLOAT8
 from ..flashhead.errors import FlashHeadError
 from ..flashhead.geometry import ChunkGeometry
 from ..flashhead.models.backend import Backend
-from ..flashhead.models.generator import AudioCondition, Generator, TimeCondition
+from ..flashhead.models.generator import Generator, TimeCondition
 from ..flashhead.models.wav2vec2 import AudioEncoder
 from ..flashhead.stream.sampling import Predict
 from ..flashhead.stream.schedule import TRAIN_TIMESTEPS
@@ -34,27 +35,11 @@ from .progress import check_interrupt
 Network = TypeVar("Network", bound=torch.nn.Module)
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]
 """What generator and VAE may compute in, the best first, as ComfyUI asks for them."""
-USE_SAMPLER = (
-    "This MODEL is a FlashHead generator, which ordinary samplers cannot run; connect it to the "
-    "FlashHead Sampler node instead."
-)
 
 
-def _attention(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    heads: int,
-    transformer_options: dict[str, Any] | None = None,
-) -> torch.Tensor:
+def _attention(*tensors_and_heads: Any, **options: Any) -> torch.Tensor:
     # Looked up at every call: command line options and other packs may change it.
-    return comfy.ldm.modules.attention.optimized_attention(
-        q, k, v, heads, transformer_options=transformer_options
-    )
-
-
-def _cast(parameter: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    return comfy.model_management.cast_to(parameter, dtype=dtype, device=device)
+    return comfy.ldm.modules.attention.optimized_attention(*tensors_and_heads, **options)
 
 
 def make_backend(
@@ -65,7 +50,7 @@ def make_backend(
 ) -> Backend:
     """ComfyUI's layers for weights of one dtype, computing in another."""
     operations = comfy.ops.pick_operations(weight_dtype, dtype, load_device=device)
-    return Backend(operations, attention, _cast, dtype, device)
+    return Backend(operations, attention, management.cast_to, dtype, device)
 
 
 def make_patcher(
@@ -75,7 +60,7 @@ def make_patcher(
     disable_dynamic: bool = False,
 ) -> Any:
     """ComfyUI's handle of a network, with which it loads, offloads and patches it."""
-    archive = getattr(comfy.model_management, "archive_model_dtypes", None)
+    archive = getattr(management, "archive_model_dtypes", None)
     if archive is not None:
         archive(network)
     # Which patcher ComfyUI uses is decided when its server starts, after this module may load.
@@ -105,22 +90,18 @@ class FlashHeadModel(comfy.model_base.BaseModel):
         dtype = generator.backend.dtype
         config.set_inference_dtype(weight_dtype, dtype if dtype != weight_dtype else None)
         super().__init__(config, model_type=comfy.model_base.ModelType.FLOW)
-        self.variant = variant
-        self.weight_dtype = weight_dtype
-        self.diffusion_model = generator
-
-    @property
-    def geometry(self) -> ChunkGeometry:
-        return self.diffusion_model.config.geometry
+        self.variant, self.weight_dtype, self.diffusion_model = variant, weight_dtype, generator
 
     def get_dtype(self) -> torch.dtype:
         return self.weight_dtype
 
-    def extra_conds(self, **kwargs: Any) -> Any:
-        raise FlashHeadError(USE_SAMPLER)
+    def apply_model(self, *_: Any, **_keywords: Any) -> Any:
+        raise FlashHeadError(
+            "This MODEL is a FlashHead generator, which ordinary samplers cannot run; connect it "
+            "to the FlashHead Sampler node instead."
+        )
 
-    def apply_model(self, *args: Any, **kwargs: Any) -> Any:
-        raise FlashHeadError(USE_SAMPLER)
+    extra_conds = apply_model
 
 
 def predictor(model: Any) -> Predict:
@@ -129,25 +110,16 @@ def predictor(model: Any) -> Predict:
     torch.compile, for one, is such a wrapper: it puts another `diffusion_model` in for the time of
     a call.
     """
+    extension, kind = comfy.patcher_extension, comfy.patcher_extension.WrappersMP.APPLY_MODEL
     base, given = model.model, model.model_options.get("transformer_options", {})
-    kind = comfy.patcher_extension.WrappersMP.APPLY_MODEL
-    wrappers = model.get_all_wrappers(kind)
-    wrappers = wrappers + comfy.patcher_extension.get_all_wrappers(kind, given)
+    wrappers = model.get_all_wrappers(kind) + extension.get_all_wrappers(kind, given)
 
-    def predict(
-        x: torch.Tensor,
-        time: TimeCondition,
-        audio: AudioCondition,
-        reference: torch.Tensor,
-        rotary: torch.Tensor,
-    ) -> torch.Tensor:
+    def predict(x: torch.Tensor, time: TimeCondition, *conditions: Any) -> torch.Tensor:
         def velocity(x: torch.Tensor, sigma: torch.Tensor, *_: Any, **_kwargs: Any) -> torch.Tensor:
             options = {"transformer_options": given | {"sigmas": sigma}}
-            return base.diffusion_model(x, time, audio, reference, rotary, options)
+            return base.diffusion_model(x, time, *conditions, options)
 
-        executor = comfy.patcher_extension.WrapperExecutor.new_class_executor(
-            velocity, base, wrappers
-        )
+        executor = extension.WrapperExecutor.new_class_executor(velocity, base, wrappers)
         sigma = time.timesteps / TRAIN_TIMESTEPS
         return executor.execute(x, sigma, None, None, None, given)
 
@@ -174,7 +146,6 @@ def load_model(
 
     In float8 only the blocks' matrices are kept so; everything else in the computing dtype.
     """
-    management = comfy.model_management
     device, offload = management.get_torch_device(), management.unet_offload_device()
     if weight_dtype is None:
         weight_dtype = management.unet_dtype(device, supported_dtypes=DTYPES)
@@ -192,22 +163,18 @@ def load_model(
     return patcher
 
 
+@dataclass(eq=False)
 class AudioEncoderModel:
     """What stands behind FLASHHEAD_AUDIO_ENCODER. geometry: of the chunks of the generator that
     it came with."""
 
-    def __init__(self, network: AudioEncoder, patcher: Any, geometry: ChunkGeometry):
-        self.network = network
-        self.patcher = patcher
-        self.geometry = geometry
-
-    def get_models(self) -> list[Any]:
-        return [self.patcher]
+    network: AudioEncoder
+    patcher: Any
+    geometry: ChunkGeometry
 
 
 def load_encoder(component: Component, geometry: ChunkGeometry) -> AudioEncoderModel:
     """The audio encoder of a checkpoint; it computes in float32."""
-    management = comfy.model_management
     device, offload = management.get_torch_device(), management.text_encoder_offload_device()
     backend = make_backend(torch.float32, torch.float32, device)
     network = interruptible(load_audio_encoder(component, backend, device=offload))

@@ -16,7 +16,6 @@ from ..flashhead.pocket import NAME as POCKET
 from ..flashhead.variants import REPOSITORY
 
 FOLDER = "flashhead"
-_EXTENSIONS = {".safetensors"}
 _PARTS = {WEIGHTS, AUDIO_WEIGHTS, *(name for names in VAE_FILES.values() for name in names)}
 
 
@@ -26,7 +25,7 @@ def register_folders() -> None:
     for folder in (models / "flashhead", models / "Soul-AILab"):
         folder_paths.add_model_folder_path(FOLDER, str(folder))
     paths, extensions = folder_paths.folder_names_and_paths[FOLDER]
-    folder_paths.folder_names_and_paths[FOLDER] = (paths, set(extensions) | _EXTENSIONS)
+    folder_paths.folder_names_and_paths[FOLDER] = (paths, {*extensions, ".safetensors"})
 
 
 def checkpoint_names() -> list[str]:

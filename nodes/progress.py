@@ -25,8 +25,7 @@ def check_interrupt() -> None:
 
 
 def say(text: str, warnings: Sequence[str] = ()) -> None:
-    """Show a line of text on the node that is running, in place of the last, with warnings below
-    it."""
+    """Show a line of text on the running node, in place of the last, with warnings below it."""
     server = getattr(PromptServer, "instance", None)
     if server is not None and server.last_node_id is not None:
         server.send_progress_text("\n".join([text, *warnings]), server.last_node_id)
@@ -89,17 +88,14 @@ class Watch:
         """After a chunk; its last frame becomes the preview."""
         self._done += 1
         passed = time.perf_counter() - self._stages.started
-        preview = None if frames is None or not len(frames) else _preview(frames[-1])
-        total = self._chunks * self._steps
-        self._bar.update_absolute(self._done * self._steps, total, preview)
+        preview = None
+        if frames is not None and len(frames):
+            picture = Image.fromarray(frames[-1].mul(255).round().byte().cpu().numpy())
+            preview = ("JPEG", picture, _PREVIEW_SIZE)
+        self._bar.update_absolute(self._done * self._steps, preview=preview)
         parts = [f"chunk {self._done}/{self._chunks}"] if self._chunks > 1 else []
         if self._frames is not None and passed:
             speed = self._frames / passed
             parts.append(f"{speed:.1f} fps, {speed / FPS:.2f}x real time")
         say(" · ".join(parts + self._stages.lines()), self._warnings)
         self._stages = Stages(self._device)
-
-
-def _preview(frame: torch.Tensor) -> tuple[str, Image.Image, int]:
-    picture = Image.fromarray(frame.mul(255).round().byte().cpu().numpy())
-    return ("JPEG", picture, _PREVIEW_SIZE)

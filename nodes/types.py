@@ -26,6 +26,8 @@ AudioEncoderType = io.Custom("FLASHHEAD_AUDIO_ENCODER")
 PreparedAudioType = io.Custom("FLASHHEAD_AUDIO")
 StateType = io.Custom("FLASHHEAD_STATE")
 CropType = io.Custom("FLASHHEAD_CROP")
+Audio = dict[str, Any]
+"""ComfyUI's AUDIO: "waveform" (1, channels, samples) and "sample_rate", in Hz."""
 
 
 @dataclass(frozen=True)
@@ -37,28 +39,20 @@ class PreparedAudio:
 
     clip: SpeechClip
     encoder: AudioEncoderModel
-    source: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Sampled:
-    """Of a chunk that is sampled and not yet decoded: which of its frames will be shown, and the
-    dtype that it was computed in."""
-
-    shown: range
-    dtype: torch.dtype
+    source: Audio
 
 
 @dataclass(frozen=True)
 class State:
     """A stream between two nodes.
 
-    geometry: of the model's chunks. sampled: None between chunks.
+    geometry: of the model's chunks. sampled: of a chunk that is sampled and not yet decoded, which
+    of its frames will be shown and the dtype that it was computed in; None between chunks.
     """
 
     stream: StreamState
     geometry: ChunkGeometry
-    sampled: Sampled | None = None
+    sampled: tuple[range, torch.dtype] | None = None
 
     def on_cpu(self) -> State:
         """The same with its tensors on the CPU, as nodes give it on: what ComfyUI caches then

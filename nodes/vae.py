@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import comfy.latent_formats
-import comfy.model_management
 import comfy.utils
 import torch
+from comfy import model_management as management
 
 from ..flashhead.checkpoint.weights import Component
 from ..flashhead.errors import FlashHeadError
@@ -20,6 +21,7 @@ from .models import DTYPES, interruptible, make_backend, make_patcher
 _WAN = ChunkGeometry(vae_stride=(4, 8, 8), patch_size=(1, 2, 2), latent_channels=16)
 
 
+@dataclass(eq=False)
 class FlashHeadVAE:
     """What stands behind VAE; core's VAE Decode and VAE Encode can use it too.
 
@@ -27,31 +29,24 @@ class FlashHeadVAE:
     small for any portrait.
     """
 
-    def __init__(
-        self,
-        network: VAE,
-        patcher: Any,
-        geometry: ChunkGeometry,
-        limits: CheckpointLimits | None = None,
-    ):
-        self.first_stage_model = network
-        self.patcher = patcher
-        self.geometry = geometry
-        self.limits = limits
+    first_stage_model: VAE
+    patcher: Any
+    geometry: ChunkGeometry
+    limits: CheckpointLimits | None = None
 
     def decode(self, samples: torch.Tensor) -> torch.Tensor:
         """Latents (B, C, t, h, w) as core exchanges them -> images (B, T, H, W, 3) in [0, 1]."""
-        comfy.model_management.load_models_gpu([self.patcher])
+        management.load_models_gpu([self.patcher])
         network = self.first_stage_model
         video = network.decode(network.normalize(samples)).float().add(1).div(2).clamp(0, 1)
-        return video.to(comfy.model_management.intermediate_device()).movedim(1, -1)
+        return video.to(management.intermediate_device()).movedim(1, -1)
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
         """Images (T, H, W, 3) in [0, 1] -> latents (1, C, t, h, w) as core exchanges them."""
-        comfy.model_management.load_models_gpu([self.patcher])
+        management.load_models_gpu([self.patcher])
         video = pixels[..., :3].movedim(-1, 0).unsqueeze(0).mul(2).sub(1)
         latents = self.first_stage_model.denormalize(self.first_stage_model.encode(video))
-        return latents.to(comfy.model_management.intermediate_device())
+        return latents.to(management.intermediate_device())
 
     def decode_tiled(
         self, samples: torch.Tensor, tile_x: int, tile_y: int, overlap: int = 2, **_: Any
@@ -66,7 +61,7 @@ class FlashHeadVAE:
             overlap=(1, overlap, overlap),
             upscale_amount=(lambda frames: (frames - 1) * time + 1, height, width),
             index_formulas=(lambda frames: frames * time, height, width),
-            output_device=comfy.model_management.intermediate_device(),
+            output_device=management.intermediate_device(),
         )
         return video.movedim(1, -1)
 
@@ -85,7 +80,7 @@ class FlashHeadVAE:
             index_formulas=(lambda frames: frames // time, height, width),
             out_channels=self.geometry.latent_channels,
             downscale=True,
-            output_device=comfy.model_management.intermediate_device(),
+            output_device=management.intermediate_device(),
         )
 
     def spacial_compression_decode(self) -> int:
@@ -98,15 +93,11 @@ class FlashHeadVAE:
         """Frames a latent frame."""
         return self.geometry.vae_stride[0]
 
-    def get_models(self) -> list[Any]:
-        return [self.patcher]
-
 
 def load_vae(
     component: Component, geometry: ChunkGeometry, limits: CheckpointLimits | None = None
 ) -> FlashHeadVAE:
     """VAE of a checkpoint, in the dtype that ComfyUI uses for VAEs."""
-    management = comfy.model_management
     device, offload = management.vae_device(), management.vae_offload_device()
     dtype = management.vae_dtype(device, DTYPES)
     # The Wan VAE's one wide head is too wide for most attention kernels.
@@ -124,7 +115,8 @@ class CoreWanVAE:
     def __init__(self, vae: Any):
         self._network = vae.first_stage_model
         self._device, self._dtype = vae.device, vae.vae_dtype
-        self._format = comfy.latent_formats.Wan21()
+        latent_format = comfy.latent_formats.Wan21()
+        self.normalize, self.denormalize = latent_format.process_in, latent_format.process_out
 
     def encode(self, video: torch.Tensor) -> torch.Tensor:
         return self.normalize(self._network.encode(video.to(self._device, self._dtype)).float())
@@ -132,12 +124,6 @@ class CoreWanVAE:
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         latents = self.denormalize(latents.to(self._device, torch.float32))
         return self._network.decode(latents.to(self._dtype)).clamp(-1, 1)
-
-    def normalize(self, latents: torch.Tensor) -> torch.Tensor:
-        return self._format.process_in(latents)
-
-    def denormalize(self, latents: torch.Tensor) -> torch.Tensor:
-        return self._format.process_out(latents)
 
 
 class ExchangedLatents:

@@ -13,11 +13,10 @@ from ...flashhead.media.live_audio import Piece
 from ...flashhead.models.limits import portrait_warnings
 from ...flashhead.stream.loop import ChunkAudio, Hooks
 from ...flashhead.stream.settings import Settings
-from ...flashhead.stream.state import StreamState
 from .. import inputs
 from ..models import AudioEncoderModel
 from ..progress import Stages, check_interrupt, say
-from ..schema import make, schema
+from ..schema import number, schema
 from ..stream.run import StreamModels, portrait_of, start
 from ..types import AudioEncoderType, State
 from ..vae import adapt_vae
@@ -30,11 +29,9 @@ class Live(io.ComfyNode):
         return schema(
             node_id="FlashHeadLive",
             display_name="FlashHead Live",
-            description=(
-                "Makes the portrait speak what you say into the microphone, while you say it. "
-                "Press Start microphone in the node: the workflow runs until you press Stop. "
-                "Other programs can send sound to the node's websocket instead."
-            ),
+            description="Makes the portrait speak what you say into the microphone, while you say "
+            "it. Press Start microphone in the node: the workflow runs until you press Stop. Other "
+            "programs can send sound to the node's websocket instead.",
             search_aliases=["microphone", "real time", "streaming", "avatar", "websocket"],
             is_output_node=True,
             not_idempotent=True,
@@ -44,25 +41,18 @@ class Live(io.ComfyNode):
                 inputs.vae(),
                 AudioEncoderType.Input("audio_encoder", tooltip="From FlashHead Load Checkpoint."),
                 inputs.portrait(),
-                inputs.seed(),
-                *inputs.sampling(),
-                inputs.color_match(),
-                inputs.guidance(),
+                *inputs.settings(),
                 inputs.cache_seconds(
                     "How much of the past is encoded with each chunk, in seconds."
                 ),
-                make(
-                    io.Float.Input,
+                number(
                     "wait_seconds",
-                    default=30.0,
-                    min=1.0,
-                    max=86_400.0,
-                    step=1.0,
+                    (30.0, 1.0, 86_400.0, 1.0),
+                    "The workflow ends when nobody has been connected for so long.",
                     advanced=True,
-                    tooltip="The workflow ends when nobody has been connected for so long.",
                 ),
             ],
-            outputs=[inputs.state_output("Where the stream is, to go on from with other audio.")],
+            outputs=[inputs.state_output()],
         )
 
     @classmethod
@@ -89,36 +79,26 @@ class Live(io.ComfyNode):
         warnings = portrait_warnings(models.vae.limits, picture)
         models.load(size)
         stream = start(models.vae, picture, settings.seed).stream
-        stages = Stages(models.device)
+        stages = Stages(model.load_device)
         hooks = Hooks(lambda *_: check_interrupt(), lambda name: stages.end(name))
         loop = models.loop(settings, hooks)
-
-        def render(samples: torch.Tensor, frames: int) -> tuple[torch.Tensor, StreamState]:
-            first = geometry.motion_frames
-            return loop.step(ChunkAudio(samples, range(first, first + frames)), stream)
-
         # A device's first chunk takes far longer than the next: nobody has to wait for it.
         say("getting ready", warnings)
-        render(torch.zeros(geometry.new_samples), geometry.new_frames)
+        loop.step(ChunkAudio(torch.zeros(geometry.new_samples)), stream)
         session = Session(size, geometry)
         with running(cls.hidden.unique_id, session):
-            try:
-                waiting = "waiting for sound: press Start microphone, or connect to the socket"
-                say(waiting, warnings)
-                for piece in session.pieces(wait_seconds, check_interrupt):
-                    stages = Stages(models.device)
-                    (frames,), stream = render(piece.speech, piece.frames)
-                    session.show(frames, piece)
-                    say(_line(session, piece, stages), warnings)
-            except BaseException as failure:
-                session.end(str(failure).strip() or "The workflow was cancelled.")
-                raise
-            session.end()
+            say("waiting for sound: press Start microphone, or connect to the socket", warnings)
+            for piece in session.pieces(wait_seconds, check_interrupt):
+                stages = Stages(model.load_device)
+                shown = range(geometry.motion_frames, geometry.motion_frames + piece.frames)
+                (frames,), stream = loop.step(ChunkAudio(piece.speech, shown), stream)
+                dropped = session.show(frames, piece)
+                say(_line(session, piece, stages, dropped), warnings)
         made = f"{session.frames / FPS:.2f} s made"
         return io.NodeOutput(State(stream, geometry).on_cpu(), ui={"text": [made]})
 
 
-def _line(session: Session, piece: Piece, stages: Stages) -> str:
+def _line(session: Session, piece: Piece, stages: Stages, dropped: float) -> str:
     """What the node's line of text says after a chunk that was sent."""
     now = time.perf_counter()
     speed = piece.frames / FPS / max(now - stages.started, 1e-9)
@@ -127,6 +107,6 @@ def _line(session: Session, piece: Piece, stages: Stages) -> str:
         f"{speed:.2f}x real time",
         f"{1000 * (now - piece.complete_at):.0f} ms after the sound",
     ]
-    if session.dropped:
-        parts.insert(0, f"too slow: {session.dropped:.1f} s of sound left out")
+    if dropped:
+        parts.insert(0, f"too slow: {dropped:.1f} s of sound left out")
     return " · ".join(parts + stages.lines())

@@ -18,8 +18,8 @@ from server import PromptServer
 
 from ...flashhead.errors import FlashHeadError
 from ...flashhead.geometry import FPS
-from ...flashhead.media.live_audio import LATE, RATES, SAMPLE_KINDS, LiveAudio
-from .session import Client, Ended, LiveError, Session, Shown, find
+from ...flashhead.media.live_audio import LATE, RATES, SAMPLE_KINDS
+from .session import Client, LiveError, Session, Shown, find
 
 ROUTE = "/flashhead/live/{node_id}"
 PICTURES = {"jpeg": {"quality": 90}, "png": {"compress_level": 1}}
@@ -46,8 +46,7 @@ async def _live(request: web.Request) -> web.WebSocketResponse:
     try:
         await _serve(socket, request.match_info["node_id"])
     except FlashHeadError as error:
-        idle = isinstance(error, LiveError) and error.idle
-        await _say(socket, type="error", message=str(error), idle=idle)
+        await _say(socket, type="error", message=str(error), idle=getattr(error, "idle", False))
     except (ConnectionError, asyncio.TimeoutError):
         pass
     await socket.close()
@@ -57,25 +56,15 @@ async def _live(request: web.Request) -> web.WebSocketResponse:
 async def _serve(socket: web.WebSocketResponse, node_id: str) -> None:
     session = find(node_id)
     hello = _read_hello(await socket.receive(timeout=_HELLO_SECONDS))
-    client = Client(LiveAudio(hello["rate"], hello["samples"], hello["late"], session.geometry))
-    session.attach(client)
-    height, width = session.size
-    sender = None
-    try:
-        await _say(
-            socket,
-            type="ready",
-            fps=FPS,
-            width=width,
-            height=height,
-            chunk_frames=session.geometry.new_frames,
-        )
-        sender = asyncio.create_task(_send(socket, session, client, hello))
-        await _receive(socket, session, client)
-    finally:
-        if sender is not None:
+    client = Client(hello, session.geometry)
+    (height, width), frames = session.size, session.geometry.new_frames
+    with session.serving(client):
+        await _say(socket, type="ready", fps=FPS, width=width, height=height, chunk_frames=frames)
+        sender = asyncio.create_task(_send(socket, session, client))
+        try:
+            await _receive(socket, session, client)
+        finally:
             sender.cancel()
-        session.detach(client)
 
 
 async def _receive(socket: web.WebSocketResponse, session: Session, client: Client) -> None:
@@ -88,19 +77,17 @@ async def _receive(socket: web.WebSocketResponse, session: Session, client: Clie
             session.stop(client)
 
 
-async def _send(
-    socket: web.WebSocketResponse, session: Session, client: Client, hello: dict[str, Any]
-) -> None:
+async def _send(socket: web.WebSocketResponse, session: Session, client: Client) -> None:
     try:
         while True:
             message = await client.outbox.get()
-            if isinstance(message, Ended):
-                await _say(socket, type="end", seconds=message.seconds, error=message.error)
+            if isinstance(message, dict):
+                await _say(socket, **message)
                 # Which also ends `_receive`.
                 await socket.close()
                 return
             # Off the event loop, and while the next chunk is rendered.
-            await socket.send_bytes(await asyncio.to_thread(_pack, message, hello))
+            await socket.send_bytes(await asyncio.to_thread(_pack, message, client.hello))
             session.sent(client)
     except ConnectionError:
         pass  # `_receive` gets it too

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,25 +48,19 @@ class Shown:
     dropped: float
 
 
-@dataclass(frozen=True)
-class Ended:
-    """The session's last message. seconds: of video that it made."""
-
-    seconds: float
-    error: str | None
-
-
 class Client:
-    """One connection. `outbox` is for the event loop; the rest is the session's."""
+    """One connection. `outbox`, of chunks and at last a text message, is for the event loop; the
+    rest is the session's. hello: its first message, see `route.py`."""
 
-    def __init__(self, audio: LiveAudio):
-        self.audio = audio
-        self.outbox: asyncio.Queue[Shown | Ended] = asyncio.Queue()
+    def __init__(self, hello: dict[str, Any], geometry: ChunkGeometry):
+        self.hello = hello
+        self.audio = LiveAudio(hello["rate"], hello["samples"], hello["late"], geometry)
+        self.outbox: asyncio.Queue[Shown | dict[str, Any]] = asyncio.Queue()
         self.stopped = False
         self.underway = 0
         self._loop = asyncio.get_running_loop()
 
-    def post(self, message: Shown | Ended) -> None:
+    def post(self, message: Shown | dict[str, Any]) -> None:
         """From any thread."""
         try:
             self._loop.call_soon_threadsafe(self.outbox.put_nowait, message)
@@ -86,8 +81,12 @@ class Session:
 
     # The client's side
 
-    def attach(self, client: Client) -> None:
-        """Raises `LiveError` where another client has the session, or it is over."""
+    @contextmanager
+    def serving(self, client: Client) -> Iterator[None]:
+        """The session is this client's meanwhile; what it said last goes with it.
+
+        Raises `LiveError` where another client has the session, or it is over.
+        """
         with self._changed:
             if self._ended:
                 raise LiveError("The node has just stopped; run the workflow again.", idle=True)
@@ -97,6 +96,14 @@ class Session:
                 )
             self._client, self._had_client = client, True
             self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._client, self._alone_since = None, time.monotonic()
+                # A client may say stop and leave.
+                self._ended |= client.stopped
+                self._changed.notify_all()
 
     def push(self, client: Client, data: bytes) -> None:
         """Raises `AudioError`."""
@@ -119,15 +126,6 @@ class Session:
             client.underway -= 1
             self._changed.notify_all()
 
-    def detach(self, client: Client) -> None:
-        """The client is gone, and with it what it said last."""
-        with self._changed:
-            if self._client is client:
-                self._client, self._alone_since = None, time.monotonic()
-                # A client may say stop and leave.
-                self._ended |= client.stopped
-                self._changed.notify_all()
-
     # The node's side
 
     def pieces(self, patience: float, check: Callable[[], None]) -> Iterator[Piece]:
@@ -140,33 +138,33 @@ class Session:
             with self._changed:
                 if self._ended:
                     return
-                piece = self._next()
-                client = self._client
-                if piece is None:
-                    if client is not None and client.stopped and client.underway < UNDERWAY:
-                        return
-                    if client is None and time.monotonic() - self._alone_since > patience:
+                client, piece = self._client, None
+                if client is None:
+                    if time.monotonic() - self._alone_since > patience:
                         break
+                elif client.underway < UNDERWAY:
+                    if client.audio.waiting:
+                        piece = client.audio.take()
+                    elif client.stopped:
+                        piece = client.audio.rest()
+                        if piece is None:
+                            return
+                if piece is None:
                     self._changed.wait(_LOOK_SECONDS)
-                    continue
-            yield piece
+            if piece is not None:
+                yield piece
         if not self._had_client:
             raise LiveError(
                 f"Nobody connected within {patience:g} s; press Start microphone in the node, or "
                 "connect to its socket while the workflow runs."
             )
 
-    def _next(self) -> Piece | None:
-        client = self._client
-        if client is None or client.underway >= UNDERWAY:
-            return None
-        if client.audio.waiting:
-            return client.audio.take()
-        return client.audio.rest() if client.stopped else None
+    def show(self, frames: torch.Tensor, piece: Piece) -> float:
+        """Send a chunk (n, H, W, 3) in [0, 1] and its sound to the client, if it is still there.
 
-    def show(self, frames: torch.Tensor, piece: Piece) -> None:
-        """Send a chunk (n, H, W, 3) in [0, 1] and its sound to the client, if it is still there."""
-        pixels = frames.mul(255).round().byte().cpu().numpy()
+        Returns the seconds of the client's sound that came too fast to be rendered.
+        """
+        pixels, dropped = frames.mul(255).round().byte().cpu().numpy(), 0.0
         with self._changed:
             client = self._client
             if client is not None:
@@ -175,18 +173,15 @@ class Session:
                 client.post(Shown(pixels, piece.sound, self.chunks, self.frames, dropped))
             self.chunks += 1
             self.frames += len(pixels)
-
-    @property
-    def dropped(self) -> float:
-        """Seconds of the client's sound that came too fast to be rendered."""
-        with self._changed:
-            return 0.0 if self._client is None else self._client.audio.dropped
+        return dropped
 
     def end(self, error: str | None = None) -> None:
+        """Tell the client; `error` is why, where it did not say stop."""
         with self._changed:
             self._ended = True
             if self._client is not None:
-                self._client.post(Ended(self.frames / FPS, error))
+                seconds = self.frames / FPS
+                self._client.post({"type": "end", "seconds": seconds, "error": error})
 
 
 _running: dict[str, Session] = {}
@@ -194,20 +189,22 @@ _running: dict[str, Session] = {}
 
 def find(node_id: str) -> Session:
     """The session of a node that runs. Raises `LiveError` where it does not."""
-    try:
-        return _running[node_id]
-    except KeyError:
-        raise LiveError(
-            f"No FlashHead Live node {node_id} is waiting for sound; run its workflow first.",
-            idle=True,
-        ) from None
+    session = _running.get(node_id)
+    if session is None:
+        sentence = f"No FlashHead Live node {node_id} is waiting for sound; run its workflow first."
+        raise LiveError(sentence, idle=True)
+    return session
 
 
 @contextmanager
 def running(node_id: str, session: Session) -> Iterator[None]:
-    """Clients find the session by its node's id meanwhile."""
+    """Clients find the session by its node's id meanwhile, and are told how it ends."""
     _running[node_id] = session
     try:
         yield
+        session.end()
+    except BaseException as failure:
+        session.end(str(failure).strip() or "The workflow was cancelled.")
+        raise
     finally:
         del _running[node_id]

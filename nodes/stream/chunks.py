@@ -15,8 +15,8 @@ from ...flashhead.stream.settings import Settings
 from .. import inputs
 from ..models import predictor
 from ..progress import Watch
-from ..schema import schema
-from ..types import PreparedAudio, Sampled, State
+from ..schema import number, output, schema
+from ..types import PreparedAudio, State
 from ..vae import adapt_vae
 from .run import check_model, check_vae, load, portrait_of, start, switch
 
@@ -27,10 +27,8 @@ class StartStream(io.ComfyNode):
         return schema(
             node_id="FlashHeadStartStream",
             display_name="FlashHead Start Stream",
-            description=(
-                "Begins a stream that is made chunk by chunk: give the state to FlashHead Sample "
-                "Chunk."
-            ),
+            description="Begins a stream that is made chunk by chunk: give the state to FlashHead "
+            "Sample Chunk.",
             search_aliases=["talking head", "chunk", "autoregressive"],
             inputs=[inputs.vae(), inputs.portrait(), inputs.seed()],
             outputs=[inputs.state_output("The stream before its first chunk.")],
@@ -47,10 +45,8 @@ class SwitchPortrait(io.ComfyNode):
         return schema(
             node_id="FlashHeadSwitchPortrait",
             display_name="FlashHead Switch Portrait",
-            description=(
-                "From the next chunk on the stream shows another portrait of the same size; audio "
-                "and noise go on as they were."
-            ),
+            description="From the next chunk on the stream shows another portrait of the same "
+            "size; audio and noise go on as they were.",
             search_aliases=["talking head", "change face", "swap portrait"],
             inputs=[
                 inputs.state("From Start Stream, Decode Chunk, a sampler or Load State."),
@@ -71,64 +67,46 @@ class SampleChunk(io.ComfyNode):
         return schema(
             node_id="FlashHeadSampleChunk",
             display_name="FlashHead Sample Chunk",
-            description=(
-                "Samples one chunk of a stream. Its latent can be changed or replaced before "
-                "FlashHead Decode Chunk, which takes the state along."
-            ),
+            description="Samples one chunk of a stream. Its latent can be changed or replaced "
+            "before FlashHead Decode Chunk, which takes the state along.",
             search_aliases=["talking head", "chunk", "autoregressive"],
             inputs=[
                 inputs.model(),
                 inputs.audio(),
                 inputs.state("From Start Stream, Decode Chunk, a sampler or Load State."),
-                io.Int.Input(
+                number(
                     "chunk",
-                    default=0,
-                    min=0,
-                    max=1_000_000,
-                    tooltip="Which part of the audio it speaks: 0 is the first, one more for each "
-                    "Sample Chunk that follows. A chunk has 24 new frames with Lite, 28 with Pro.",
+                    (0, 0, 1_000_000),
+                    "Which part of the audio it speaks: 0 is the first, one more for each Sample "
+                    "Chunk that follows. A chunk has 24 new frames with Lite, 28 with Pro.",
                 ),
                 *inputs.sampling(),
                 inputs.guidance(),
             ],
             outputs=[
-                io.Latent.Output(
-                    display_name="latent", tooltip="33 frames, the first of which repeat."
-                ),
+                output(io.Latent, "latent", "33 frames, the first of which repeat."),
                 inputs.state_output("For Decode Chunk, with the latent."),
             ],
         )
 
     @classmethod
     def execute(
-        cls,
-        model: Any,
-        audio: PreparedAudio,
-        state: State,
-        chunk: int,
-        steps: int,
-        shift: float,
-        guidance: float,
+        cls, model: Any, audio: PreparedAudio, state: State, chunk: int, **choices: Any
     ) -> io.NodeOutput:
-        settings = Settings(steps=steps, shift=shift, guidance=guidance)
+        settings = Settings(**choices)
         check_model(model, audio.encoder, state.geometry)
         state.check_between_chunks()
         part = audio.clip.chunk_audio(state.geometry, chunk)
         load([model, audio.encoder.patcher], model, state.size)
-        watch = Watch(1, steps, model.load_device)
-        base, shape = model.model, state.stream.portrait.latents.shape
-        sampler = ChunkSampler(
-            base.diffusion_model,
-            audio.encoder.network,
-            plan_stream(base.diffusion_model, base.variant, settings, shape),
-            audio.clip.cache_seconds,
-            predictor(model),
-            watch.hooks,
-        )
+        watch = Watch(1, choices["steps"], model.load_device)
+        base, generator = model.model, model.model.diffusion_model
+        plan = plan_stream(generator, base.variant, settings, state.stream.portrait.latents.shape)
+        encoder, cache = audio.encoder.network, audio.clip.cache_seconds
+        sampler = ChunkSampler(generator, encoder, plan, cache, predictor(model), watch.hooks)
         sampled, stream = sampler.sample(part, state.stream)
         watch.chunk()
         latents = base.process_latent_out(sampled.latents)
-        after = State(stream, state.geometry, Sampled(sampled.shown, sampled.dtype))
+        after = State(stream, state.geometry, (sampled.shown, sampled.dtype))
         device = comfy.model_management.intermediate_device()
         return io.NodeOutput({"samples": latents.to(device)}, after.on_cpu())
 
@@ -139,10 +117,8 @@ class DecodeChunk(io.ComfyNode):
         return schema(
             node_id="FlashHeadDecodeChunk",
             display_name="FlashHead Decode Chunk",
-            description=(
-                "Decodes one chunk, matches its colours to the portrait's, and encodes its last "
-                "frames again: the next chunk moves on from them."
-            ),
+            description="Decodes one chunk, matches its colours to the portrait's, and encodes its "
+            "last frames again: the next chunk moves on from them.",
             search_aliases=["talking head", "chunk", "vae decode"],
             inputs=[
                 inputs.vae(),
@@ -151,10 +127,11 @@ class DecodeChunk(io.ComfyNode):
                 inputs.color_match(),
             ],
             outputs=[
-                io.Image.Output(
-                    display_name="images",
-                    tooltip="The chunk's new frames: 24 with Lite, 28 with Pro; fewer at the end "
-                    "of the audio.",
+                output(
+                    io.Image,
+                    "images",
+                    "The chunk's new frames: 24 with Lite, 28 with Pro; fewer at the end of the "
+                    "audio.",
                 ),
                 inputs.state_output("For the next Sample Chunk."),
             ],
@@ -183,7 +160,7 @@ class DecodeChunk(io.ComfyNode):
         fade = native_fade(vae.limits)
         decoder = ChunkDecoder(vae.first_stage_model, vae.geometry, color_match, fade, watch.hooks)
         latents = vae.first_stage_model.normalize(latent["samples"])
-        sampled = SampledChunk(latents, state.sampled.shown, state.sampled.dtype)
+        sampled = SampledChunk(latents, *state.sampled)
         (frames,), stream = decoder.decode(sampled, state.stream)
         watch.chunk(frames)
         images = frames.to(comfy.model_management.intermediate_device())

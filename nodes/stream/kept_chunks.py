@@ -9,26 +9,19 @@ import hashlib
 import itertools
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from ...flashhead.stream.loop import SampledChunk
+from ...flashhead.stream.loop import Recall, SampledChunk
 from ...flashhead.stream.state import StreamState
-from ..types import State
 from .run import Run
 
 _kept: weakref.WeakKeyDictionary[Any, dict[str, Any]] = weakref.WeakKeyDictionary()
+# Unlike id(), a number is never given again when its object is gone.
 _numbers: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 _counter = itertools.count()
-_CPU = torch.device("cpu")
-
-
-def _number(thing: Any) -> int:
-    """A number for an object that no other one ever has."""
-    if thing not in _numbers:
-        _numbers[thing] = next(_counter)
-    return _numbers[thing]
 
 
 def _digest(*parts: Any) -> str:
@@ -44,24 +37,18 @@ def _digest(*parts: Any) -> str:
     return found.hexdigest()
 
 
-def _state_digest(state: State) -> str:
-    stream = state.stream
-    color = stream.portrait.color
-    tensors = (stream.portrait.latents, color.mean, color.std, stream.motion, stream.audio.samples)
-    return _digest(*tensors, *stream.rng, stream.index, stream.shown)
-
-
 def _keys(run: Run) -> Iterator[str]:
     """Of each chunk in turn, a key for all that leads to its latents and one for its frames."""
-    settings, clip = run.settings, run.audio.clip
-    key = _digest(
-        _digest(run.portrait, settings.seed) if run.state is None else _state_digest(run.state),
-        *(_number(one.patcher) for one in (run.models.vae, run.models.encoder)),
-        clip.cache_seconds,
-        settings.steps,
-        settings.shift,
-        settings.guidance,
-    )
+    settings, clip = run.settings, run.clip
+    patchers = run.models.vae.patcher, run.models.encoder.patcher
+    beginning: tuple[Any, ...] = run.portrait, settings.seed
+    if run.state is not None:
+        stream, portrait = run.state.stream, run.state.stream.portrait
+        pictures = portrait.latents, portrait.color.mean, portrait.color.std, stream.motion
+        beginning = *pictures, stream.audio.samples, *stream.rng, stream.index, stream.shown
+    numbers = (_numbers.setdefault(patcher, next(_counter)) for patcher in patchers)
+    choices = clip.cache_seconds, settings.steps, settings.shift, settings.guidance
+    key = _digest(_digest(*beginning), *numbers, *choices)
     # A whole clip's features change everywhere with any sample of it.
     whole = None if clip.features is None else _digest(clip.features)
     for chunk in range(clip.plan(run.geometry).chunks):
@@ -75,29 +62,31 @@ def _keys(run: Run) -> Iterator[str]:
 
 def _to_cpu(value: Any) -> Any:
     if isinstance(value, SampledChunk):
-        return SampledChunk(value.latents.cpu(), value.shown, value.dtype)
+        return replace(value, latents=value.latents.cpu())
     if isinstance(value, torch.Tensor | StreamState):
-        return value.to(_CPU)
+        return value.to(torch.device("cpu"))
     return tuple(map(_to_cpu, value))
 
 
-class KeptChunks:
-    """A `Recall` for one run: what earlier runs of the same node made of the same input is not
-    computed again. `owner`: the node's id; two samplers with one MODEL keep their own."""
+def recall_of(run: Run, owner: str) -> Recall:
+    """For one run: what earlier runs of the same node made of the same input is not computed again.
 
-    def __init__(self, run: Run, owner: str):
-        keys = [f"{owner}/{key}" for key in _keys(run)]
-        self._results = _kept.setdefault(run.models.model, {})
-        # What this run does not use is forgotten before it takes memory of its own.
-        for key in [key for key in self._results if key.startswith(f"{owner}/")]:
-            if key not in keys:
-                del self._results[key]
-        self._next = iter(keys)
+    owner: the node's id; two samplers with one MODEL keep their own.
+    """
+    keys = [f"{owner}/{key}" for key in _keys(run)]
+    results = _kept.setdefault(run.models.model, {})
+    # What this run does not use is forgotten before it takes memory of its own.
+    for key in results.keys() - keys:
+        if key.startswith(f"{owner}/"):
+            del results[key]
+    coming = iter(keys)
 
-    def __call__(self, stage: str, compute: Callable[[], Any]) -> Any:
-        key = next(self._next)
-        if key in self._results:
-            return self._results[key]
+    def recall(_stage: str, compute: Callable[[], Any]) -> Any:
+        key = next(coming)
+        if key in results:
+            return results[key]
         result = compute()
-        self._results[key] = _to_cpu(result)
+        results[key] = _to_cpu(result)
         return result
+
+    return recall

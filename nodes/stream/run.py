@@ -15,15 +15,10 @@ from ...flashhead.image.portrait import prepare_portrait
 from ...flashhead.models.bundle import Bundle, check_encoder, check_family
 from ...flashhead.models.limits import portrait_warnings
 from ...flashhead.models.memory import working_memory
+from ...flashhead.stream import state as streams
 from ...flashhead.stream.generate import render_clip
 from ...flashhead.stream.loop import ChunkLoop, Hooks, Recall
 from ...flashhead.stream.settings import Settings
-from ...flashhead.stream.state import (
-    PortraitCondition,
-    encode_portrait,
-    start_stream,
-    switch_portrait,
-)
 from ..models import AudioEncoderModel, flashhead_model, predictor
 from ..progress import Watch, warn
 from ..types import PreparedAudio, State
@@ -44,29 +39,29 @@ def portrait_of(image: torch.Tensor) -> torch.Tensor:
     return prepare_portrait(image, (image.shape[1], image.shape[2]))
 
 
-def _condition(vae: FlashHeadVAE, portrait: torch.Tensor) -> PortraitCondition:
+def _condition(vae: FlashHeadVAE, portrait: torch.Tensor) -> streams.PortraitCondition:
     vae.geometry.check_size((portrait.shape[1], portrait.shape[2]))
     warn(portrait_warnings(vae.limits, portrait))
     load([vae.patcher])
-    return encode_portrait(vae.first_stage_model, vae.geometry, portrait)
+    return streams.encode_portrait(vae.first_stage_model, vae.geometry, portrait)
 
 
 def start(vae: FlashHeadVAE, portrait: torch.Tensor, seed: int) -> State:
     """The state before the first chunk of a portrait (3, H, W) in [-1, 1]."""
-    return State(start_stream(_condition(vae, portrait), seed), vae.geometry)
+    return State(streams.start_stream(_condition(vae, portrait), seed), vae.geometry)
 
 
 def switch(vae: FlashHeadVAE, portrait: torch.Tensor, state: State) -> State:
     """The same stream with another portrait (3, H, W) in [-1, 1] of the same size."""
     state.check_between_chunks()
     check_vae(vae, state)
-    (height, width), (found_height, found_width) = state.size, portrait.shape[1:]
-    if (found_height, found_width) != (height, width):
+    (height, width), found = state.size, portrait.shape[1:]
+    if tuple(found) != (height, width):
         raise FlashHeadError(
-            f"The portrait is {found_width}x{found_height} and the stream {width}x{height}; "
-            "prepare the portrait at the stream's size."
+            f"The portrait is {found[1]}x{found[0]} and the stream {width}x{height}; prepare the "
+            "portrait at the stream's size."
         )
-    return replace(state, stream=switch_portrait(state.stream, _condition(vae, portrait)))
+    return replace(state, stream=streams.switch_portrait(state.stream, _condition(vae, portrait)))
 
 
 def check_vae(vae: FlashHeadVAE, state: State) -> None:
@@ -81,7 +76,7 @@ def check_vae(vae: FlashHeadVAE, state: State) -> None:
 def check_model(model: Any, encoder: AudioEncoderModel, geometry: ChunkGeometry) -> None:
     """Raise unless a model, an audio encoder and a state's or VAE's geometry belong together."""
     generator = flashhead_model(model).diffusion_model
-    if model.model.geometry != geometry:
+    if generator.config.geometry != geometry:
         raise FlashHeadError(
             "The state was started with the VAE of the other variant than this model's; connect "
             "model and VAE of one checkpoint."
@@ -101,91 +96,68 @@ class StreamModels:
         check_family(flashhead_model(self.model).diffusion_model.config, self.vae.first_stage_model)
         check_model(self.model, self.encoder, self.vae.geometry)
 
-    @property
-    def device(self) -> torch.device:
-        return self.model.load_device
-
     def load(self, size: tuple[int, int]) -> None:
         load([self.model, self.vae.patcher, self.encoder.patcher], self.model, size)
 
     def loop(self, settings: Settings, hooks: Hooks) -> ChunkLoop:
         """The library's chunk loop on these models, which must be loaded."""
-        bundle = Bundle(
-            self.model.model.variant,
-            self.model.model.diffusion_model,
-            ExchangedLatents(self.vae.first_stage_model),
-            self.encoder.network,
-            self.vae.limits,
-        )
+        base, limits = self.model.model, self.vae.limits
+        vae, encoder = ExchangedLatents(self.vae.first_stage_model), self.encoder.network
+        bundle = Bundle(base.variant, base.diffusion_model, vae, encoder, limits)
         return ChunkLoop(bundle, settings, predict=predictor(self.model), hooks=hooks)
 
 
-@dataclass(frozen=True)
 class Run:
-    """A clip to be made, checked before any work. portrait: (3, H, W) in [-1, 1]."""
+    """A clip to be made, checked before any work.
 
-    models: StreamModels
-    audio: PreparedAudio
-    settings: Settings
-    portrait: torch.Tensor | None
-    state: State | None
+    Made of what is connected to a node of `inputs.whole_clip`, and of its widgets. size: (height,
+    width). portrait: (3, H, W) in [-1, 1], or None to go on from `state`.
+    """
 
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         model: Any,
         vae: Any,
         audio: PreparedAudio,
         portrait: torch.Tensor | None = None,
         state: State | None = None,
         **choices: Any,
-    ) -> Run:
-        """From what is connected to a node of `inputs.whole_clip`, and its widgets."""
+    ):
         if (portrait is None) == (state is None):
             what = "nothing" if state is None else "both"
             raise FlashHeadError(
                 "Connect a portrait to start a stream, or a state to go on with one; "
                 f"{what} is connected."
             )
-        models = StreamModels(model, adapt_vae(vae), audio.encoder)
-        audio.clip.check(models.vae.geometry)
+        self.models = StreamModels(model, adapt_vae(vae), audio.encoder)
+        self.geometry = self.models.vae.geometry
+        audio.clip.check(self.geometry)
         if state is not None:
             state.check_between_chunks()
-            check_vae(models.vae, state)
-            size = state.size
+            check_vae(self.models.vae, state)
+            self.size = state.size
         else:
-            assert portrait is not None
-            size = (portrait.shape[1], portrait.shape[2])
-            models.vae.geometry.check_size(size)
+            self.size = (portrait.shape[1], portrait.shape[2])
+            self.geometry.check_size(self.size)
             portrait = portrait_of(portrait)
-        settings = Settings(size=size, cache_seconds=audio.clip.cache_seconds, **choices)
-        return cls(models, audio, settings, portrait, state)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width)"""
-        assert self.settings.size is not None
-        return self.settings.size
-
-    @property
-    def geometry(self) -> ChunkGeometry:
-        return self.models.vae.geometry
+        self.clip, self.sound = audio.clip, audio.source
+        self.portrait, self.state = portrait, state
+        cache = audio.clip.cache_seconds
+        self.settings = Settings(size=self.size, cache_seconds=cache, **choices)
 
     def chunks(self, recall: Recall | None = None) -> Iterator[tuple[torch.Tensor, State]]:
         """New frames (n, H, W, 3) of each chunk, on the device, and the state after it."""
-        vae, device = self.models.vae, self.models.device
+        vae, device = self.models.vae, self.models.model.load_device
         self.models.load(self.size)
         state, warnings = self.state, []
-        if state is None:
-            assert self.portrait is not None
+        if self.portrait is not None:
             state = start(vae, self.portrait, self.settings.seed)
             # Shown by `start` already; what the chunks show takes its place.
             warnings = portrait_warnings(vae.limits, self.portrait)
-        count = self.audio.clip.plan(self.geometry).chunks
-        steps = self.settings.steps or 1
-        watch = Watch(count, steps, device, self.geometry.new_frames, warnings)
+        count = self.clip.plan(self.geometry).chunks
+        watch = Watch(count, self.settings.steps, device, self.geometry.new_frames, warnings)
         loop = self.models.loop(self.settings, watch.hooks)
-        audio = (self.audio.clip.chunk_audio(self.geometry, chunk) for chunk in range(count))
+        audio = (self.clip.chunk_audio(self.geometry, chunk) for chunk in range(count))
         beginning = state.stream.to(device)  # once, not at every chunk
         for chunk, stream in render_clip(loop, beginning, audio, recall=recall):
             watch.chunk(chunk.frames)

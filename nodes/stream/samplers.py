@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +14,21 @@ from comfy_api.latest import InputImpl, io
 from ...flashhead.geometry import FPS
 from ...flashhead.media.audio_source import TensorAudio
 from ...flashhead.media.video_writer import VideoWriter
+from ...flashhead.stream.loop import Recall
 from .. import inputs
 from ..progress import say
-from ..schema import schema
-from ..types import State
-from .kept_chunks import KeptChunks
+from ..schema import output, schema
+from ..types import Audio
+from .kept_chunks import recall_of
 from .run import Run
 
 
-def _images(run: Run, chunks: Iterable[tuple[torch.Tensor, State]]) -> io.NodeOutput:
+def _images(run: Run, recall: Recall | None = None) -> io.NodeOutput:
     """Outputs of a node that gives all frames of a run as one IMAGE."""
-    images = torch.empty(
-        (run.audio.clip.frames, *run.size, 3),
-        device=comfy.model_management.intermediate_device(),
-    )
+    device = comfy.model_management.intermediate_device()
+    images = torch.empty((run.clip.frames, *run.size, 3), device=device)
     start = 0
-    for frames, state in chunks:  # noqa: B007, the last one is given on
+    for frames, state in run.chunks(recall):  # noqa: B007, the last one is given on
         images[start : start + len(frames)] = frames
         start += len(frames)
     return io.NodeOutput(images, state.on_cpu())
@@ -43,11 +40,9 @@ class Sampler(io.ComfyNode):
         return schema(
             node_id="FlashHeadSampler",
             display_name="FlashHead Sampler",
-            description=(
-                "Makes the portrait speak. Give the images to Create Video, at 25 fps with the "
-                "same audio. The images of a second at 512x512 take 79 MB of memory; for long "
-                "audio use FlashHead Generate Video."
-            ),
+            description="Makes the portrait speak. Give the images to Create Video, at 25 fps with "
+            "the same audio. The images of a second at 512x512 take 79 MB of memory; for long "
+            "audio use FlashHead Generate Video.",
             search_aliases=["talking head", "lip sync", "avatar", "SoulX", "audio to video"],
             inputs=inputs.whole_clip(),
             outputs=inputs.images_and_state(),
@@ -55,8 +50,7 @@ class Sampler(io.ComfyNode):
 
     @classmethod
     def execute(cls, **given: Any) -> io.NodeOutput:
-        run = Run.of(**given)
-        return _images(run, run.chunks())
+        return _images(Run(**given))
 
 
 class IncrementalSampler(io.ComfyNode):
@@ -65,11 +59,9 @@ class IncrementalSampler(io.ComfyNode):
         return schema(
             node_id="FlashHeadIncrementalSampler",
             display_name="FlashHead Incremental Sampler",
-            description=(
-                "The FlashHead Sampler for work in progress: when the audio is edited, only the "
-                "chunks from the edit on are made again. Finished chunks stay in memory, so images "
-                "take twice the Sampler's: 158 MB for a second at 512x512."
-            ),
+            description="The FlashHead Sampler for work in progress: when the audio is edited, "
+            "only the chunks from the edit on are made again. Finished chunks stay in memory, so "
+            "images take twice the Sampler's: 158 MB for a second at 512x512.",
             search_aliases=["talking head", "lip sync", "re-render", "cache", "edit audio"],
             hidden=[io.Hidden.unique_id],
             inputs=inputs.whole_clip(),
@@ -78,8 +70,8 @@ class IncrementalSampler(io.ComfyNode):
 
     @classmethod
     def execute(cls, **given: Any) -> io.NodeOutput:
-        run = Run.of(**given)
-        return _images(run, run.chunks(KeptChunks(run, cls.hidden.unique_id)))
+        run = Run(**given)
+        return _images(run, recall_of(run, cls.hidden.unique_id))
 
 
 class GenerateVideo(io.ComfyNode):
@@ -88,11 +80,9 @@ class GenerateVideo(io.ComfyNode):
         return schema(
             node_id="FlashHeadGenerateVideo",
             display_name="FlashHead Generate Video",
-            description=(
-                "Makes the portrait speak, straight into a video with sound: frames go to disk as "
-                "they are made, so an hour takes the memory of a minute. Give the video to Save "
-                "Video. Cancel keeps what is finished, in the output folder."
-            ),
+            description="Makes the portrait speak, straight into a video with sound: frames go to "
+            "disk as they are made, so an hour takes the memory of a minute. Give the video to "
+            "Save Video. Cancel keeps what is finished, in the output folder.",
             search_aliases=["talking head", "lip sync", "avatar", "long video", "SoulX"],
             inputs=[
                 *inputs.whole_clip(),
@@ -104,17 +94,15 @@ class GenerateVideo(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Video.Output(
-                    display_name="video", tooltip="H.264 at 25 frames a second, with sound."
-                ),
-                inputs.state_output("Where the stream is, to go on from with other audio."),
+                output(io.Video, "video", "H.264 at 25 frames a second, with sound."),
+                inputs.state_output(),
             ],
         )
 
     @classmethod
-    def execute(cls, sound: dict[str, Any] | None = None, **given: Any) -> io.NodeOutput:
-        run = Run.of(**given)
-        sound = run.audio.source if sound is None else sound
+    def execute(cls, sound: Audio | None = None, **given: Any) -> io.NodeOutput:
+        run = Run(**given)
+        sound = run.sound if sound is None else sound
         source = TensorAudio(sound["waveform"][0], sound["sample_rate"])
         path = _new_path(folder_paths.get_temp_directory(), "flashhead")
         height, width = run.size
@@ -129,8 +117,7 @@ class GenerateVideo(io.ComfyNode):
 
 
 def _new_path(folder: str, prefix: str) -> Path:
-    """A name that no file has, counted as Save Video counts."""
-    os.makedirs(folder, exist_ok=True)
+    """A name that no file has, counted as Save Video counts; its folder is made."""
     full, name, counter, _, _ = folder_paths.get_save_image_path(prefix, folder)
     return Path(full) / f"{name}_{counter:05}_.mp4"
 
@@ -140,6 +127,6 @@ def _keep(path: Path) -> None:
     if not path.is_file():
         return
     kept = _new_path(folder_paths.get_output_directory(), "video/FlashHead_unfinished")
-    os.replace(path, kept)
+    path.replace(kept)
     logging.warning("FlashHead: the video was not finished; what is done is in %s", kept)
     say(f"what is finished: {kept.name}")

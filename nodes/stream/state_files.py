@@ -11,12 +11,9 @@ from .. import inputs
 from ..schema import schema
 from ..types import State
 
-_FOLDER = "flashhead_states"
-_NONE = "no state saved yet"
-
 
 def _folder() -> Path:
-    return Path(folder_paths.get_output_directory()) / _FOLDER
+    return Path(folder_paths.get_output_directory()) / "flashhead_states"
 
 
 def _names() -> list[str]:
@@ -29,18 +26,14 @@ class SaveState(io.ComfyNode):
         return schema(
             node_id="FlashHeadSaveState",
             display_name="FlashHead Save State",
-            description=(
-                "Keeps where a stream is, about 2 MB, in output/flashhead_states; FlashHead Load "
-                "State goes on from it."
-            ),
+            description="Keeps where a stream is, about 2 MB, in output/flashhead_states; "
+            "FlashHead Load State goes on from it.",
             search_aliases=["talking head", "continue", "checkpoint stream"],
             is_output_node=True,
             inputs=[
                 inputs.state("From a sampler, Decode Chunk, Start Stream or Switch Portrait."),
                 io.String.Input(
-                    "name",
-                    default="stream",
-                    tooltip="File name. A file of this name is replaced.",
+                    "name", default="stream", tooltip="File name. A file of this name is replaced."
                 ),
             ],
             outputs=[inputs.state_output("The same state.")],
@@ -70,7 +63,7 @@ class LoadState(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "name",
-                    options=_names() or [_NONE],
+                    options=_names() or ["no state saved yet"],
                     tooltip="Which stream; press R to see those saved since.",
                 )
             ],
