@@ -118,9 +118,9 @@ class SplitSpeakers(io.ComfyNode):
     def execute(
         cls, audio: Audio, source: str, loudness: str, gate_db: float, **others: Audio | None
     ) -> io.NodeOutput:
-        given = {"audio": audio} | others
         names = ["audio", *(f"audio_{k}" for k in _SPEAKERS[1:])]
-        tracks = {name: _clip(given[name], name) for name in names if given.get(name) is not None}
+        given = [(name, ({"audio": audio} | others).get(name)) for name in names]
+        tracks = {name: _clip(track, name) for name, track in given if track is not None}
         result = speakers.split_speakers([*tracks.values()], source, loudness, gate_db)
         # A gap between connected tracks stays a silent speaker: the others keep their numbers.
         own = tracks if source == "tracks" else names

@@ -123,23 +123,23 @@ class Run:
         state: State | None = None,
         **choices: Any,
     ):
-        if (portrait is None) == (state is None):
+        self.models = StreamModels(model, adapt_vae(vae), audio.encoder)
+        self.geometry = self.models.vae.geometry
+        audio.clip.check(self.geometry)
+        if portrait is not None and state is None:
+            self.size = (portrait.shape[1], portrait.shape[2])
+            self.geometry.check_size(self.size)
+            portrait = portrait_of(portrait)
+        elif state is not None and portrait is None:
+            state.check_between_chunks()
+            check_vae(self.models.vae, state)
+            self.size = state.size
+        else:
             what = "nothing" if state is None else "both"
             raise FlashHeadError(
                 "Connect a portrait to start a stream, or a state to go on with one; "
                 f"{what} is connected."
             )
-        self.models = StreamModels(model, adapt_vae(vae), audio.encoder)
-        self.geometry = self.models.vae.geometry
-        audio.clip.check(self.geometry)
-        if state is not None:
-            state.check_between_chunks()
-            check_vae(self.models.vae, state)
-            self.size = state.size
-        else:
-            self.size = (portrait.shape[1], portrait.shape[2])
-            self.geometry.check_size(self.size)
-            portrait = portrait_of(portrait)
         self.clip, self.sound = audio.clip, audio.source
         self.portrait, self.state = portrait, state
         cache = audio.clip.cache_seconds
@@ -154,6 +154,7 @@ class Run:
             state = start(vae, self.portrait, self.settings.seed)
             # Shown by `start` already; what the chunks show takes its place.
             warnings = portrait_warnings(vae.limits, self.portrait)
+        assert state is not None  # one of both is given
         count = self.clip.plan(self.geometry).chunks
         watch = Watch(count, self.settings.steps, device, self.geometry.new_frames, warnings)
         loop = self.models.loop(self.settings, watch.hooks)
