@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from .backend import TORCH, Backend
 from .config import LTXVAEConfig
-from .vae import VideoAutoencoder, channel_energy, check_video
+from .vae import VideoAutoencoder, channel_energy
 
 
 def pixel_norm(x: Tensor, eps: float = 1e-8) -> Tensor:
@@ -189,7 +189,7 @@ class Decoder(nn.Module):
 
 
 class LTXVAE(VideoAutoencoder):
-    """Video <-> normalised latents. Encoding takes the posterior's mean: no random numbers."""
+    """Video <-> normalised latents."""
 
     def __init__(self, config: LTXVAEConfig, backend: Backend = TORCH):
         super().__init__(config.latent_channels, config.stride, backend)
@@ -215,22 +215,8 @@ class LTXVAE(VideoAutoencoder):
         p = self.config.patch_size
         return rearrange(patches, "b (c pw ph) t h w -> b c t (h ph) (w pw)", ph=p, pw=p)
 
-    def encode(self, video: Tensor) -> Tensor:
-        """Video to latents.
-
-        Args:
-            video: (B, 3, T, H, W) in [-1, 1]; T is 1 + a multiple of the temporal stride, H and W
-                are multiples of the spatial stride.
-
-        Returns:
-            Normalised latents (B, C, 1 + (T-1)/stride, H/stride, W/stride), float32.
-
-        Raises:
-            ValueError: another number of frames, or another height or width.
-        """
-        check_video(video, self.stride)
-        patches = self.patches(self.backend.to(video))
-        return self.standardize(self.encoder(patches)[:, : self.latent_channels].float())
+    def moments(self, video: Tensor) -> Tensor:
+        return self.encoder(self.patches(self.backend.to(video)))
 
     def decode(self, latents: Tensor) -> Tensor:
         """Normalised latents (B, C, t, h, w) -> video (B, 3, 1 + (t-1)*stride, H, W).
