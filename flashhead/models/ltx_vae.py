@@ -68,36 +68,31 @@ class ResnetBlock(nn.Module):
 class MidBlock(nn.Module):
     def __init__(self, channels: int, layers: int, backend: Backend, *, causal: bool):
         super().__init__()
-        self.resnets = nn.ModuleList(
-            ResnetBlock(channels, channels, backend, causal=causal) for _ in range(layers)
+        self.resnets = nn.Sequential(
+            *(ResnetBlock(channels, channels, backend, causal=causal) for _ in range(layers))
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        for resnet in self.resnets:
-            x = resnet(x)
-        return x
+        return self.resnets(x)
 
 
 class DownBlock(MidBlock):
-    """Resnets, then time, height and width halved, then more channels."""
+    """Resnets, then (with `scale`) time, height and width halved, then more channels."""
 
     def __init__(
-        self, width: int, wider: int, layers: int, backend: Backend, *, scale: bool, causal: bool
+        self, width: int, wider: int, layers: int, scale: bool, backend: Backend, *, causal: bool
     ):
         super().__init__(width, layers, backend, causal=causal)
-        self.downsamplers = nn.ModuleList()
+        self.downsamplers = nn.Sequential()
         if scale:
             halve = TimePaddedConv3d(width, width, backend, causal=causal, stride=2)
             self.downsamplers.append(halve)
-        self.conv_out = None
+        self.conv_out: nn.Module = nn.Identity()
         if width != wider:
             self.conv_out = ResnetBlock(width, wider, backend, causal=causal)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = super().forward(x)
-        for downsampler in self.downsamplers:
-            x = downsampler(x)
-        return x if self.conv_out is None else self.conv_out(x)
+        return self.conv_out(self.downsamplers(super().forward(x)))
 
 
 class Upsampler(nn.Module):
@@ -108,48 +103,40 @@ class Upsampler(nn.Module):
         self.conv = TimePaddedConv3d(channels, 8 * channels, backend, causal=causal)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = rearrange(
-            self.conv(x), "b (c pt ph pw) t h w -> b c (t pt) (h ph) (w pw)", pt=2, ph=2, pw=2
-        )
-        return x[:, :, 1:]
+        unfold = "b (c pt ph pw) t h w -> b c (t pt) (h ph) (w pw)"
+        return rearrange(self.conv(x), unfold, pt=2, ph=2, pw=2)[:, :, 1:]
 
 
 class UpBlock(MidBlock):
-    """Fewer channels, then time, height and width doubled, then resnets."""
+    """Fewer channels, then (with `scale`) time, height and width doubled, then resnets."""
 
     def __init__(
-        self, width: int, narrower: int, layers: int, backend: Backend, *, scale: bool, causal: bool
+        self, width: int, narrower: int, layers: int, scale: bool, backend: Backend, *, causal: bool
     ):
         super().__init__(narrower, layers, backend, causal=causal)
-        self.conv_in = None
+        self.conv_in: nn.Module = nn.Identity()
         if width != narrower:
             self.conv_in = ResnetBlock(width, narrower, backend, causal=causal)
-        self.upsamplers = nn.ModuleList()
+        self.upsamplers = nn.Sequential()
         if scale:
             self.upsamplers.append(Upsampler(narrower, backend, causal=causal))
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.conv_in is not None:
-            x = self.conv_in(x)
-        for upsampler in self.upsamplers:
-            x = upsampler(x)
-        return super().forward(x)
+        return super().forward(self.upsamplers(self.conv_in(x)))
 
 
 class Encoder(nn.Module):
     def __init__(self, config: LTXVAEConfig, backend: Backend):
         super().__init__()
         widths, causal = config.block_out_channels, config.encoder_causal
+        *layers, middle = config.layers_per_block
         self.conv_in = TimePaddedConv3d(
             config.in_channels * config.patch_size**2, widths[0], backend, causal=causal
         )
-        *layers, middle = config.layers_per_block
-        levels = zip(
-            widths, (*widths[1:], widths[-1]), layers, config.spatio_temporal_scaling, strict=True
-        )
-        self.down_blocks = nn.ModuleList(
-            DownBlock(width, wider, count, backend, scale=scale, causal=causal)
-            for width, wider, count, scale in levels
+        scaling = config.spatio_temporal_scaling
+        levels = zip(widths, (*widths[1:], widths[-1]), layers, scaling, strict=True)
+        self.down_blocks = nn.Sequential(
+            *(DownBlock(*level, backend, causal=causal) for level in levels)
         )
         self.mid_block = MidBlock(widths[-1], middle, backend, causal=causal)
         # The last channel is the log-variance of all others, which the posterior's mean needs not.
@@ -158,10 +145,8 @@ class Encoder(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv_in(x)
-        for block in self.down_blocks:
-            x = block(x)
-        return self.conv_out(functional.silu(pixel_norm(self.mid_block(x))))
+        x = self.mid_block(self.down_blocks(self.conv_in(x)))
+        return self.conv_out(functional.silu(pixel_norm(x)))
 
 
 class Decoder(nn.Module):
@@ -173,18 +158,15 @@ class Decoder(nn.Module):
         self.conv_in = TimePaddedConv3d(config.latent_channels, widths[0], backend, causal=causal)
         self.mid_block = MidBlock(widths[0], middle, backend, causal=causal)
         levels = zip((widths[0], *widths[:-1]), widths, layers, scaling, strict=True)
-        self.up_blocks = nn.ModuleList(
-            UpBlock(width, narrower, count, backend, scale=scale, causal=causal)
-            for width, narrower, count, scale in levels
+        self.up_blocks = nn.Sequential(
+            *(UpBlock(*level, backend, causal=causal) for level in levels)
         )
         self.conv_out = TimePaddedConv3d(
             widths[-1], config.out_channels * config.patch_size**2, backend, causal=causal
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.mid_block(self.conv_in(x))
-        for block in self.up_blocks:
-            x = block(x)
+        x = self.up_blocks(self.mid_block(self.conv_in(x)))
         return self.conv_out(functional.silu(pixel_norm(x)))
 
 

@@ -8,7 +8,7 @@ channels last in memory: tensor cores want that, and frames become a batch of im
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 
 import torch
 from einops import rearrange
@@ -62,7 +62,7 @@ class RMSNorm(nn.Module):
 
 
 def causal_conv(
-    conv: nn.Module, x: Tensor, cache: FeatureCache, norm: RMSNorm | None = None
+    conv: nn.Module, x: Tensor, cache: FeatureCache, norm: nn.Module | None = None
 ) -> Tensor:
     """A convolution over a frame and the two before it: as many frames out as x has.
 
@@ -182,23 +182,23 @@ def _middle(width: int, backend: Backend) -> list[nn.Module]:
 
 
 class Coder(nn.Module):
-    """A convolution, named lists of blocks in their order, and norm, SiLU and a convolution.
+    """A convolution, blocks in their order, then norm, SiLU and a convolution.
 
-    first, last: channels into and out of the first and the last convolution.
+    first, last: channels into and out of the two convolutions. parts: the blocks, by module name.
     """
 
     def __init__(
         self,
-        first: tuple[int, int],
-        blocks: Mapping[str, Sequence[nn.Module]],
-        last: tuple[int, int],
         backend: Backend,
+        first: tuple[int, int],
+        last: tuple[int, int],
+        **parts: list[nn.Module],
     ):
         super().__init__()
         self.conv1 = _conv(*first, backend)
-        self.parts = tuple(blocks)
-        for name, part in blocks.items():
-            self.add_module(name, nn.ModuleList(part))
+        self.parts = tuple(parts)
+        for name, blocks in parts.items():
+            self.add_module(name, nn.ModuleList(blocks))
         self.head = nn.ModuleDict({"0": RMSNorm(last[0], backend), "2": _conv(*last, backend)})
 
     def forward(self, x: Tensor, cache: FeatureCache) -> Tensor:
@@ -222,10 +222,9 @@ class Encoder(Coder):
                 width = wider
             if stage < len(config.temporal):
                 down.append(Downsample(width, backend, temporal=config.temporal[stage]))
-        blocks = {"downsamples": down, "middle": _middle(width, backend)}
-        super().__init__(
-            (3, config.base_width), blocks, (width, 2 * config.latent_channels), backend
-        )
+        first, last = (3, config.base_width), (width, 2 * config.latent_channels)
+        middle = _middle(width, backend)
+        super().__init__(backend, first, last, downsamples=down, middle=middle)
 
 
 class Decoder(Coder):
@@ -233,7 +232,7 @@ class Decoder(Coder):
 
     def __init__(self, config: WanVAEConfig, backend: Backend):
         up: list[nn.Module] = []
-        first = width = config.widths[-1]
+        width = config.widths[-1]
         for stage, narrower in enumerate(reversed(config.widths)):
             for _ in range(config.residual_blocks + 1):
                 up.append(ResidualBlock(width, narrower, backend))
@@ -241,8 +240,9 @@ class Decoder(Coder):
             if stage < len(config.temporal):
                 up.append(Upsample(width, backend, temporal=config.temporal[-1 - stage]))
                 width //= 2
-        blocks = {"middle": _middle(first, backend), "upsamples": up}
-        super().__init__((config.latent_channels, first), blocks, (width, 3), backend)
+        first, last = (config.latent_channels, config.widths[-1]), (width, 3)
+        middle = _middle(config.widths[-1], backend)
+        super().__init__(backend, first, last, middle=middle, upsamples=up)
 
 
 class WanVAE(VideoAutoencoder):
