@@ -45,17 +45,10 @@ class VideoAutoencoder(nn.Module):
         self.backend = backend
 
     def encode(self, video: Tensor) -> Tensor:
-        """Video to latents: the posterior's mean, so no random numbers are drawn.
+        """Video (B, 3, T, H, W) in [-1, 1] -> normalised latents (B, C, t, h, w) float32.
 
-        Args:
-            video: (B, 3, T, H, W) in [-1, 1]; T is 1 + a multiple of the temporal stride, H and W
-                are multiples of the spatial stride.
-
-        Returns:
-            Normalised latents (B, C, 1 + (T-1)/stride, H/stride, W/stride), float32.
-
-        Raises:
-            ValueError: another number of frames, or another height or width.
+        They are the posterior's mean: nothing is random. Raises `ValueError` unless T is 1 + a
+        multiple of the temporal stride, and H and W are multiples of the spatial stride.
         """
         (t, h, w), stride = video.shape[2:], self.stride
         if (t - 1) % stride[0] or h % stride[1] or w % stride[2]:

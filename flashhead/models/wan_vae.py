@@ -9,6 +9,7 @@ channels last in memory: tensor cores want that, and frames become a batch of im
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import chain, zip_longest
 
 import torch
 from einops import rearrange
@@ -66,8 +67,8 @@ def causal_conv(
 ) -> Tensor:
     """A convolution over a frame and the two before it: as many frames out as x has.
 
-    Those before x come from the cache, zeros at the first call. `norm`: x is
-    normalised by it and activated by SiLU first.
+    Those before x come from the cache, zeros at the first call. With an `RMSNorm` x is first
+    normalised and activated by SiLU.
     """
     front = cache.get(conv)
     if front is None:
@@ -176,37 +177,25 @@ class Upsample(nn.Module):
         return per_frame(self.resample, x)
 
 
-def _middle(width: int, backend: Backend) -> list[nn.Module]:
+def _middle(width: int, backend: Backend) -> nn.ModuleList:
     first, last = (ResidualBlock(width, width, backend) for _ in range(2))
-    return [first, AttentionBlock(width, backend), last]
+    return nn.ModuleList([first, AttentionBlock(width, backend), last])
+
+
+def _head(in_channels: int, out_channels: int, backend: Backend) -> nn.ModuleDict:
+    norm, conv = RMSNorm(in_channels, backend), _conv(in_channels, out_channels, backend)
+    return nn.ModuleDict({"0": norm, "2": conv})
 
 
 class Coder(nn.Module):
-    """A convolution, blocks in their order, then norm, SiLU and a convolution.
-
-    first, last: channels into and out of the two convolutions. parts: the blocks, by module name.
-    """
-
-    def __init__(
-        self,
-        backend: Backend,
-        first: tuple[int, int],
-        last: tuple[int, int],
-        **parts: list[nn.Module],
-    ):
-        super().__init__()
-        self.conv1 = _conv(*first, backend)
-        self.parts = tuple(parts)
-        for name, blocks in parts.items():
-            self.add_module(name, nn.ModuleList(blocks))
-        self.head = nn.ModuleDict({"0": RMSNorm(last[0], backend), "2": _conv(*last, backend)})
+    """Runs its children in order: a convolution, two lists of blocks, a norm and a convolution."""
 
     def forward(self, x: Tensor, cache: FeatureCache) -> Tensor:
-        x = causal_conv(self.conv1, x, cache)
-        for part in self.parts:
-            for block in self.get_submodule(part).children():
-                x = block(x, cache)
-        norm, conv = self.head.values()
+        conv1, *parts, head = self.children()
+        x = causal_conv(conv1, x, cache)
+        for block in chain.from_iterable(part.children() for part in parts):
+            x = block(x, cache)
+        norm, conv = head.children()
         return causal_conv(conv, x, cache, norm)
 
 
@@ -214,35 +203,37 @@ class Encoder(Coder):
     """A group of frames (B, 3, T, H, W) -> moments (B, 2 * latent_channels, t, h, w)."""
 
     def __init__(self, config: WanVAEConfig, backend: Backend):
-        down: list[nn.Module] = []
+        super().__init__()
         width = config.base_width
-        for stage, wider in enumerate(config.widths):
+        self.conv1 = _conv(3, width, backend)
+        self.downsamples = nn.ModuleList()
+        for wider, temporal in zip_longest(config.widths, config.temporal):
             for _ in range(config.residual_blocks):
-                down.append(ResidualBlock(width, wider, backend))
+                self.downsamples.append(ResidualBlock(width, wider, backend))
                 width = wider
-            if stage < len(config.temporal):
-                down.append(Downsample(width, backend, temporal=config.temporal[stage]))
-        first, last = (3, config.base_width), (width, 2 * config.latent_channels)
-        middle = _middle(width, backend)
-        super().__init__(backend, first, last, downsamples=down, middle=middle)
+            if temporal is not None:
+                self.downsamples.append(Downsample(width, backend, temporal=temporal))
+        self.middle = _middle(width, backend)
+        self.head = _head(width, 2 * config.latent_channels, backend)
 
 
 class Decoder(Coder):
     """A latent frame (B, latent_channels, 1, h, w) -> its frames (B, 3, T, H, W)."""
 
     def __init__(self, config: WanVAEConfig, backend: Backend):
-        up: list[nn.Module] = []
+        super().__init__()
         width = config.widths[-1]
-        for stage, narrower in enumerate(reversed(config.widths)):
+        self.conv1 = _conv(config.latent_channels, width, backend)
+        self.middle = _middle(width, backend)
+        self.upsamples = nn.ModuleList()
+        for narrower, temporal in zip_longest(config.widths[::-1], config.temporal[::-1]):
             for _ in range(config.residual_blocks + 1):
-                up.append(ResidualBlock(width, narrower, backend))
+                self.upsamples.append(ResidualBlock(width, narrower, backend))
                 width = narrower
-            if stage < len(config.temporal):
-                up.append(Upsample(width, backend, temporal=config.temporal[-1 - stage]))
+            if temporal is not None:
+                self.upsamples.append(Upsample(width, backend, temporal=temporal))
                 width //= 2
-        first, last = (config.latent_channels, config.widths[-1]), (width, 3)
-        middle = _middle(config.widths[-1], backend)
-        super().__init__(backend, first, last, middle=middle, upsamples=up)
+        self.head = _head(width, 3, backend)
 
 
 class WanVAE(VideoAutoencoder):

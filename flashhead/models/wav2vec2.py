@@ -107,18 +107,12 @@ class AudioEncoder(nn.Module):
         return self.encoder(self.feature_projection(x.transpose(1, 2)))
 
     def encode(self, waveform: Tensor, frames: int | None = None) -> Tensor:
-        """Features of clips; the backend's dtype and device are those of the result.
+        """Waveform (N,) or (B, N) at 16 kHz -> features ([B,] frames, layers, channels).
 
-        Args:
-            waveform: (N,) or (B, N) at 16 kHz, any level: each clip is brought to zero mean and
-                unit variance over its whole length.
-            frames: how many feature frames; by default int(N * 25 / 16000).
-
-        Returns:
-            (frames, layers, channels), with a leading B if one was given.
-
-        Raises:
-            AudioError: shorter than one frame (640 samples), or not one or two dimensions.
+        Any level will do: each clip is brought to zero mean and unit variance over its whole
+        length. `frames` is int(N * 25 / 16000) by default. The backend's dtype and device are those
+        of the result. Raises `AudioError` for less than one frame (640 samples), or another number
+        of dimensions.
         """
         if waveform.ndim not in (1, 2):
             raise AudioError(
