@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .backend import TORCH, Backend
+from .backend import TORCH, Backend, named
 from .config import LTXVAEConfig
 from .vae import VideoAutoencoder, channel_energy
 
@@ -65,34 +65,22 @@ class ResnetBlock(nn.Module):
         return x + hidden
 
 
-class MidBlock(nn.Module):
-    def __init__(self, channels: int, layers: int, backend: Backend, *, causal: bool):
-        super().__init__()
-        self.resnets = nn.Sequential(
-            *(ResnetBlock(channels, channels, backend, causal=causal) for _ in range(layers))
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.resnets(x)
+def _resnets(channels: int, layers: int, backend: Backend, *, causal: bool) -> nn.Sequential:
+    blocks = (ResnetBlock(channels, channels, backend, causal=causal) for _ in range(layers))
+    return nn.Sequential(*blocks)
 
 
-class DownBlock(MidBlock):
+def down_block(
+    width: int, wider: int, layers: int, scale: bool, backend: Backend, *, causal: bool
+) -> nn.Sequential:
     """Resnets, then (with `scale`) time, height and width halved, then more channels."""
-
-    def __init__(
-        self, width: int, wider: int, layers: int, scale: bool, backend: Backend, *, causal: bool
-    ):
-        super().__init__(width, layers, backend, causal=causal)
-        self.downsamplers = nn.Sequential()
-        if scale:
-            halve = TimePaddedConv3d(width, width, backend, causal=causal, stride=2)
-            self.downsamplers.append(halve)
-        self.conv_out: nn.Module = nn.Identity()
-        if width != wider:
-            self.conv_out = ResnetBlock(width, wider, backend, causal=causal)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv_out(self.downsamplers(super().forward(x)))
+    block = named(resnets=_resnets(width, layers, backend, causal=causal))
+    if scale:
+        halve = TimePaddedConv3d(width, width, backend, causal=causal, stride=2)
+        block.add_module("downsamplers", nn.Sequential(halve))
+    if width != wider:
+        block.add_module("conv_out", ResnetBlock(width, wider, backend, causal=causal))
+    return block
 
 
 class Upsampler(nn.Module):
@@ -107,13 +95,15 @@ class Upsampler(nn.Module):
         return rearrange(self.conv(x), unfold, pt=2, ph=2, pw=2)[:, :, 1:]
 
 
-class UpBlock(MidBlock):
+class UpBlock(nn.Module):
     """Fewer channels, then (with `scale`) time, height and width doubled, then resnets."""
 
     def __init__(
         self, width: int, narrower: int, layers: int, scale: bool, backend: Backend, *, causal: bool
     ):
-        super().__init__(narrower, layers, backend, causal=causal)
+        super().__init__()
+        # First, although they run last: saved optimisers know parameters by their order.
+        self.resnets = _resnets(narrower, layers, backend, causal=causal)
         self.conv_in: nn.Module = nn.Identity()
         if width != narrower:
             self.conv_in = ResnetBlock(width, narrower, backend, causal=causal)
@@ -122,7 +112,7 @@ class UpBlock(MidBlock):
             self.upsamplers.append(Upsampler(narrower, backend, causal=causal))
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(self.upsamplers(self.conv_in(x)))
+        return self.resnets(self.upsamplers(self.conv_in(x)))
 
 
 class Encoder(nn.Module):
@@ -136,9 +126,9 @@ class Encoder(nn.Module):
         scaling = config.spatio_temporal_scaling
         levels = zip(widths, (*widths[1:], widths[-1]), layers, scaling, strict=True)
         self.down_blocks = nn.Sequential(
-            *(DownBlock(*level, backend, causal=causal) for level in levels)
+            *(down_block(*level, backend, causal=causal) for level in levels)
         )
-        self.mid_block = MidBlock(widths[-1], middle, backend, causal=causal)
+        self.mid_block = named(resnets=_resnets(widths[-1], middle, backend, causal=causal))
         # The last channel is the log-variance of all others, which the posterior's mean needs not.
         self.conv_out = TimePaddedConv3d(
             widths[-1], config.latent_channels + 1, backend, causal=causal
@@ -156,7 +146,7 @@ class Decoder(nn.Module):
         middle, *layers = (config.decoder_layers_per_block or config.layers_per_block)[::-1]
         scaling = config.spatio_temporal_scaling[::-1]
         self.conv_in = TimePaddedConv3d(config.latent_channels, widths[0], backend, causal=causal)
-        self.mid_block = MidBlock(widths[0], middle, backend, causal=causal)
+        self.mid_block = named(resnets=_resnets(widths[0], middle, backend, causal=causal))
         levels = zip((widths[0], *widths[:-1]), widths, layers, scaling, strict=True)
         self.up_blocks = nn.Sequential(
             *(UpBlock(*level, backend, causal=causal) for level in levels)
