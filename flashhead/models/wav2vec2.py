@@ -18,13 +18,13 @@ def _feature_extractor(config: AudioEncoderConfig, backend: Backend) -> nn.Seque
     """Waveform (B, 1, N) -> features (B, channels, n)."""
     ops, layers = backend.operations, nn.Sequential()
     channels = pairwise((1, *config.conv_dim))
-    for (i, o), kernel, stride in zip(
-        channels, config.conv_kernel, config.conv_stride, strict=True
-    ):
-        layer = {"conv": ops.Conv1d(i, o, kernel, stride=stride, bias=config.conv_bias)}
+    sizes = zip(channels, config.conv_kernel, config.conv_stride, strict=True)
+    for (inputs, outputs), kernel, stride in sizes:
+        conv = ops.Conv1d(inputs, outputs, kernel, stride=stride, bias=config.conv_bias)
+        layer = {"conv": conv}
         # Only the first layer is normalised in wav2vec2-base: each channel over the whole time.
         if not layers:
-            layer["layer_norm"] = ops.GroupNorm(o, o)
+            layer["layer_norm"] = ops.GroupNorm(outputs, outputs)
         layers.append(named(**layer, activation=nn.GELU()))
     return named(conv_layers=layers)
 
