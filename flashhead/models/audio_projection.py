@@ -46,9 +46,9 @@ class AudioProjection(nn.Module):
         ops = backend.operations
         self.stride = config.vae_stride[0]
         self.tokens = config.audio_tokens
-        hidden = config.audio_hidden
-        self.proj1 = ops.Linear(config.audio_window * config.audio_width, hidden)
-        self.proj1_vf = ops.Linear(config.audio_vectors * config.audio_width, hidden)
+        hidden, window = config.audio_hidden, config.audio_window
+        self.proj1 = ops.Linear(window * config.audio_width, hidden)
+        self.proj1_vf = ops.Linear((window + self.stride - 1) * config.audio_width, hidden)
         self.proj2 = ops.Linear(hidden, hidden)
         self.proj3 = ops.Linear(hidden, config.audio_tokens * config.dim)
         self.norm = ops.LayerNorm(config.dim)

@@ -6,6 +6,7 @@ them its weight dtypes, offload and LoRA.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -51,6 +52,11 @@ class Backend:
 
 
 TORCH = Backend()
+
+
+def named(**layers: nn.Module) -> nn.Sequential:
+    """Layers one after the other, under the names that their weights have in files."""
+    return nn.Sequential(OrderedDict(layers))
 
 
 def build(make: Callable[[], Module]) -> Module:

@@ -41,11 +41,6 @@ class GeneratorConfig:
         return self.dim // self.num_heads
 
     @property
-    def audio_vectors(self) -> int:
-        """Frames' audio features that each latent frame after the first gets: 12 Lite, 8 Pro."""
-        return self.audio_window + self.vae_stride[0] - 1
-
-    @property
     def geometry(self) -> ChunkGeometry:
         return ChunkGeometry(self.vae_stride, self.patch_size, self.out_dim)
 

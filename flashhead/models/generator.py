@@ -48,18 +48,13 @@ class AudioCondition:
 
     def repeat(self, count: int) -> AudioCondition:
         """This condition, of one sample, repeated for a batch of `count`."""
-        if count == 1:
-            return self
-        return AudioCondition(
-            tuple((k.repeat(count, 1, 1), v.repeat(count, 1, 1)) for k, v in self.keys_values)
-        )
+        return self if count == 1 else self.join(*[self] * (count - 1))
 
-    def join(self, other: AudioCondition) -> AudioCondition:
-        """Both conditions as one batch, the samples of this one first."""
-        pairs = zip(self.keys_values, other.keys_values, strict=True)
-        return AudioCondition(
-            tuple((torch.cat([k1, k2]), torch.cat([v1, v2])) for (k1, v1), (k2, v2) in pairs)
-        )
+    def join(self, *others: AudioCondition) -> AudioCondition:
+        """All conditions as one batch, the samples of this one first."""
+        blocks = zip(self.keys_values, *(other.keys_values for other in others), strict=True)
+        pairs = (zip(*block, strict=True) for block in blocks)
+        return AudioCondition(tuple((torch.cat(k), torch.cat(v)) for k, v in pairs))
 
 
 def timestep_embedding(timestep: Tensor, dim: int) -> Tensor:
@@ -118,21 +113,16 @@ class Block(nn.Module):
         self.modulation = nn.Parameter(torch.empty(1, 6, dim))
 
     def forward(
-        self,
-        x: Tensor,
-        modulation: Tensor,
-        keys_values: KeysValues,
-        rotary: Tensor,
-        options: Options,
+        self, x: Tensor, modulation: Tensor, audio: KeysValues, rotary: Tensor, options: Options
     ) -> Tensor:
         """x (B, T*h*w, dim), modulation (B, 6, 1, dim), rotary (2, T*h*w, head_dim // 2)."""
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation.unbind(1)
         modulated = torch.addcmul(shift1, self.norm1(x), scale1)
         x = torch.addcmul(x, self.self_attn(modulated, rotary, options), gate1)
         # A latent frame's tokens attend to that frame's audio tokens only: frames join the batch.
-        frames = keys_values[0].shape[0] // x.shape[0]
+        frames = audio[0].shape[0] // x.shape[0]
         query = rearrange(self.norm3(x), "b (t l) c -> (b t) l c", t=frames)
-        attended = self.cross_attn(query, keys_values, options)
+        attended = self.cross_attn(query, audio, options)
         x = x + rearrange(attended, "(b t) l c -> b (t l) c", t=frames)
         return torch.addcmul(x, self.ffn(torch.addcmul(shift2, self.norm2(x), scale2)), gate2)
 
@@ -222,11 +212,10 @@ class Generator(nn.Module):
         x = self.patch_embedding(torch.cat([to(x), to(reference)], dim=1))
         _, _, t, h, w = x.shape
         x = rearrange(x, "b c t h w -> b (t h w) c")
-        blocks = time.blocks.unsqueeze(3)
-        for index, (block, keys_values) in enumerate(
-            zip(self.blocks, audio.keys_values, strict=True)
-        ):
-            x = block(x, blocks[:, index], keys_values, rotary, options or {})
+        modulations = time.blocks.unsqueeze(3).unbind(1)
+        conditions = zip(modulations, audio.keys_values, strict=True)
+        for block, (modulation, keys_values) in zip(self.blocks, conditions, strict=True):
+            x = block(x, modulation, keys_values, rotary, options or {})
         x = self.head(x, time.head.unsqueeze(2))
         pt, ph, pw = self.config.patch_size
         unpatch = "b (t h w) (pt ph pw c) -> b c (t pt) (h ph) (w pw)"

@@ -10,9 +10,9 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .backend import TORCH, Backend
+from .backend import TORCH, Backend, named
 from .config import LTXVAEConfig
-from .vae import VideoAutoencoder, channel_energy, check_video
+from .vae import VideoAutoencoder, channel_energy
 
 
 def pixel_norm(x: Tensor, eps: float = 1e-8) -> Tensor:
@@ -65,39 +65,22 @@ class ResnetBlock(nn.Module):
         return x + hidden
 
 
-class MidBlock(nn.Module):
-    def __init__(self, channels: int, layers: int, backend: Backend, *, causal: bool):
-        super().__init__()
-        self.resnets = nn.ModuleList(
-            ResnetBlock(channels, channels, backend, causal=causal) for _ in range(layers)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        for resnet in self.resnets:
-            x = resnet(x)
-        return x
+def _resnets(channels: int, layers: int, backend: Backend, *, causal: bool) -> nn.Sequential:
+    blocks = (ResnetBlock(channels, channels, backend, causal=causal) for _ in range(layers))
+    return nn.Sequential(*blocks)
 
 
-class DownBlock(MidBlock):
-    """Resnets, then time, height and width halved, then more channels."""
-
-    def __init__(
-        self, width: int, wider: int, layers: int, backend: Backend, *, scale: bool, causal: bool
-    ):
-        super().__init__(width, layers, backend, causal=causal)
-        self.downsamplers = nn.ModuleList()
-        if scale:
-            halve = TimePaddedConv3d(width, width, backend, causal=causal, stride=2)
-            self.downsamplers.append(halve)
-        self.conv_out = None
-        if width != wider:
-            self.conv_out = ResnetBlock(width, wider, backend, causal=causal)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = super().forward(x)
-        for downsampler in self.downsamplers:
-            x = downsampler(x)
-        return x if self.conv_out is None else self.conv_out(x)
+def down_block(
+    width: int, wider: int, layers: int, scale: bool, backend: Backend, *, causal: bool
+) -> nn.Sequential:
+    """Resnets, then (with `scale`) time, height and width halved, then more channels."""
+    block = named(resnets=_resnets(width, layers, backend, causal=causal))
+    if scale:
+        halve = TimePaddedConv3d(width, width, backend, causal=causal, stride=2)
+        block.add_module("downsamplers", nn.Sequential(halve))
+    if width != wider:
+        block.add_module("conv_out", ResnetBlock(width, wider, backend, causal=causal))
+    return block
 
 
 class Upsampler(nn.Module):
@@ -108,60 +91,52 @@ class Upsampler(nn.Module):
         self.conv = TimePaddedConv3d(channels, 8 * channels, backend, causal=causal)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = rearrange(
-            self.conv(x), "b (c pt ph pw) t h w -> b c (t pt) (h ph) (w pw)", pt=2, ph=2, pw=2
-        )
-        return x[:, :, 1:]
+        unfold = "b (c pt ph pw) t h w -> b c (t pt) (h ph) (w pw)"
+        return rearrange(self.conv(x), unfold, pt=2, ph=2, pw=2)[:, :, 1:]
 
 
-class UpBlock(MidBlock):
-    """Fewer channels, then time, height and width doubled, then resnets."""
+class UpBlock(nn.Module):
+    """Fewer channels, then (with `scale`) time, height and width doubled, then resnets."""
 
     def __init__(
-        self, width: int, narrower: int, layers: int, backend: Backend, *, scale: bool, causal: bool
+        self, width: int, narrower: int, layers: int, scale: bool, backend: Backend, *, causal: bool
     ):
-        super().__init__(narrower, layers, backend, causal=causal)
-        self.conv_in = None
+        super().__init__()
+        # First, although they run last: saved optimisers know parameters by their order.
+        self.resnets = _resnets(narrower, layers, backend, causal=causal)
+        self.conv_in: nn.Module = nn.Identity()
         if width != narrower:
             self.conv_in = ResnetBlock(width, narrower, backend, causal=causal)
-        self.upsamplers = nn.ModuleList()
+        self.upsamplers = nn.Sequential()
         if scale:
             self.upsamplers.append(Upsampler(narrower, backend, causal=causal))
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.conv_in is not None:
-            x = self.conv_in(x)
-        for upsampler in self.upsamplers:
-            x = upsampler(x)
-        return super().forward(x)
+        return self.resnets(self.upsamplers(self.conv_in(x)))
 
 
 class Encoder(nn.Module):
     def __init__(self, config: LTXVAEConfig, backend: Backend):
         super().__init__()
         widths, causal = config.block_out_channels, config.encoder_causal
+        *layers, middle = config.layers_per_block
         self.conv_in = TimePaddedConv3d(
             config.in_channels * config.patch_size**2, widths[0], backend, causal=causal
         )
-        *layers, middle = config.layers_per_block
-        levels = zip(
-            widths, (*widths[1:], widths[-1]), layers, config.spatio_temporal_scaling, strict=True
+        scaling = config.spatio_temporal_scaling
+        levels = zip(widths, (*widths[1:], widths[-1]), layers, scaling, strict=True)
+        self.down_blocks = nn.Sequential(
+            *(down_block(*level, backend, causal=causal) for level in levels)
         )
-        self.down_blocks = nn.ModuleList(
-            DownBlock(width, wider, count, backend, scale=scale, causal=causal)
-            for width, wider, count, scale in levels
-        )
-        self.mid_block = MidBlock(widths[-1], middle, backend, causal=causal)
+        self.mid_block = named(resnets=_resnets(widths[-1], middle, backend, causal=causal))
         # The last channel is the log-variance of all others, which the posterior's mean needs not.
         self.conv_out = TimePaddedConv3d(
             widths[-1], config.latent_channels + 1, backend, causal=causal
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv_in(x)
-        for block in self.down_blocks:
-            x = block(x)
-        return self.conv_out(functional.silu(pixel_norm(self.mid_block(x))))
+        x = self.mid_block(self.down_blocks(self.conv_in(x)))
+        return self.conv_out(functional.silu(pixel_norm(x)))
 
 
 class Decoder(nn.Module):
@@ -171,25 +146,22 @@ class Decoder(nn.Module):
         middle, *layers = (config.decoder_layers_per_block or config.layers_per_block)[::-1]
         scaling = config.spatio_temporal_scaling[::-1]
         self.conv_in = TimePaddedConv3d(config.latent_channels, widths[0], backend, causal=causal)
-        self.mid_block = MidBlock(widths[0], middle, backend, causal=causal)
+        self.mid_block = named(resnets=_resnets(widths[0], middle, backend, causal=causal))
         levels = zip((widths[0], *widths[:-1]), widths, layers, scaling, strict=True)
-        self.up_blocks = nn.ModuleList(
-            UpBlock(width, narrower, count, backend, scale=scale, causal=causal)
-            for width, narrower, count, scale in levels
+        self.up_blocks = nn.Sequential(
+            *(UpBlock(*level, backend, causal=causal) for level in levels)
         )
         self.conv_out = TimePaddedConv3d(
             widths[-1], config.out_channels * config.patch_size**2, backend, causal=causal
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.mid_block(self.conv_in(x))
-        for block in self.up_blocks:
-            x = block(x)
+        x = self.up_blocks(self.mid_block(self.conv_in(x)))
         return self.conv_out(functional.silu(pixel_norm(x)))
 
 
 class LTXVAE(VideoAutoencoder):
-    """Video <-> normalised latents. Encoding takes the posterior's mean: no random numbers."""
+    """Video <-> normalised latents."""
 
     def __init__(self, config: LTXVAEConfig, backend: Backend = TORCH):
         super().__init__(config.latent_channels, config.stride, backend)
@@ -215,22 +187,8 @@ class LTXVAE(VideoAutoencoder):
         p = self.config.patch_size
         return rearrange(patches, "b (c pw ph) t h w -> b c t (h ph) (w pw)", ph=p, pw=p)
 
-    def encode(self, video: Tensor) -> Tensor:
-        """Video to latents.
-
-        Args:
-            video: (B, 3, T, H, W) in [-1, 1]; T is 1 + a multiple of the temporal stride, H and W
-                are multiples of the spatial stride.
-
-        Returns:
-            Normalised latents (B, C, 1 + (T-1)/stride, H/stride, W/stride), float32.
-
-        Raises:
-            ValueError: another number of frames, or another height or width.
-        """
-        check_video(video, self.stride)
-        patches = self.patches(self.backend.to(video))
-        return self.standardize(self.encoder(patches)[:, : self.latent_channels].float())
+    def moments(self, video: Tensor) -> Tensor:
+        return self.encoder(self.patches(self.backend.to(video)))
 
     def decode(self, latents: Tensor) -> Tensor:
         """Normalised latents (B, C, t, h, w) -> video (B, 3, 1 + (t-1)*stride, H, W).

@@ -11,22 +11,18 @@ THETA = 10_000.0
 def rotary_table(grid: tuple[int, int, int], head_dim: int, device: torch.device) -> Tensor:
     """Cosine and sine of every token's angles, for a grid of (t, h, w) tokens in that order.
 
-    Of a head's `head_dim // 2` rotated pairs, c // 3 follow the
-    height, c // 3 the width and the rest the time, each with its own frequencies.
+    Of a head's `head_dim // 2` rotated pairs, a third (rounded down) follows the height, a third
+    the width and the rest the time, each with frequencies of its own.
 
     Returns (2, t*h*w, head_dim // 2) float32: cosines, sines.
     """
     pairs = head_dim // 2
     split = (pairs - 2 * (pairs // 3), pairs // 3, pairs // 3)
-    axes = []
-    for axis, (length, count) in enumerate(zip(grid, split, strict=True)):
-        # float64 on the CPU: the angles reach hundreds of radians, and the table is built once.
-        exponents = torch.arange(count, dtype=torch.float64) / count
-        angles = torch.outer(torch.arange(length, dtype=torch.float64), THETA**-exponents)
-        shape = [1, 1, 1, count]
-        shape[axis] = length
-        axes.append(angles.view(shape).expand(*grid, count))
-    angles = torch.cat(axes, dim=-1).flatten(0, 2)
+    # float64 on the CPU: the angles reach hundreds of radians, and the table is built once.
+    positions = torch.cartesian_prod(*(torch.arange(n, dtype=torch.float64) for n in grid))
+    exponents = (torch.arange(count, dtype=torch.float64) / count for count in split)
+    axes = zip(positions.unbind(1), exponents, strict=True)
+    angles = torch.cat([torch.outer(axis, THETA**-exponent) for axis, exponent in axes], dim=1)
     return torch.stack([angles.cos(), angles.sin()]).to(device=device, dtype=torch.float32)
 
 

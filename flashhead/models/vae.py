@@ -44,6 +44,24 @@ class VideoAutoencoder(nn.Module):
         self.stride = stride
         self.backend = backend
 
+    def encode(self, video: Tensor) -> Tensor:
+        """Video (B, 3, T, H, W) in [-1, 1] -> normalised latents (B, C, t, h, w) float32.
+
+        They are the posterior's mean: nothing is random. Raises `ValueError` unless T is 1 + a
+        multiple of the temporal stride, and H and W are multiples of the spatial stride.
+        """
+        (t, h, w), stride = video.shape[2:], self.stride
+        if (t - 1) % stride[0] or h % stride[1] or w % stride[2]:
+            raise ValueError(
+                f"A video of {t} frames at {w}x{h} does not fit the VAE: expected 1 + n * "
+                f"{stride[0]} frames, width and height multiples of {stride[1]}."
+            )
+        return self.standardize(self.moments(video)[:, : self.latent_channels].float())
+
+    def moments(self, video: Tensor) -> Tensor:
+        """The encoder's channels for a video that fits it: means (B, C, t, h, w), log-variances."""
+        raise NotImplementedError
+
     def standardize(self, latents: Tensor) -> Tensor:
         """The encoder's latents (B, C, t, h, w) float32 -> zero mean and unit variance."""
         mean, std = self._statistics(latents.device)
@@ -58,16 +76,6 @@ class VideoAutoencoder(nn.Module):
         mean = self.backend.cast(self.latents_mean, torch.float32, device)
         std = self.backend.cast(self.latents_std, torch.float32, device)
         return mean.view(1, -1, 1, 1, 1), std.view(1, -1, 1, 1, 1)
-
-
-def check_video(video: Tensor, stride: tuple[int, int, int]) -> None:
-    """Raise `ValueError` unless a VAE of this stride can encode a video (B, 3, T, H, W)."""
-    t, h, w = video.shape[2:]
-    if (t - 1) % stride[0] or h % stride[1] or w % stride[2]:
-        raise ValueError(
-            f"A video of {t} frames at {w}x{h} does not fit the VAE: expected 1 + n * {stride[0]} "
-            f"frames, width and height multiples of {stride[1]}."
-        )
 
 
 def channel_energy(x: Tensor) -> Tensor:

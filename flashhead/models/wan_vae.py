@@ -8,7 +8,8 @@ channels last in memory: tensor cores want that, and frames become a batch of im
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import chain, zip_longest
 
 import torch
 from einops import rearrange
@@ -17,7 +18,7 @@ from torch.nn import functional
 
 from .backend import TORCH, Backend
 from .config import WanVAEConfig
-from .vae import VideoAutoencoder, channel_energy, check_video
+from .vae import VideoAutoencoder, channel_energy
 
 LATENTS_MEAN = (
     *(-0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508),
@@ -32,7 +33,7 @@ FeatureCache = dict[nn.Module, Tensor]
 """Each causal convolution's last input frames (B, C, n, H, W)."""
 
 
-class ChannelNorm(nn.Module):
+class RMSNorm(nn.Module):
     """Each position's channels over their root mean square, times `gamma`; summed in float32."""
 
     def __init__(self, channels: int, backend: Backend, *, axes: int = 3):
@@ -40,29 +41,17 @@ class ChannelNorm(nn.Module):
         self.backend = backend
         self.gamma = nn.Parameter(torch.ones(channels, *(1,) * axes))
 
-    def factors(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The factors of x: a scale for each position, and gamma for each channel."""
-        scale = (x.shape[1] / channel_energy(x).clamp_min(1e-24)).sqrt()
-        scale = scale.clamp_max(torch.finfo(x.dtype).max).to(x.dtype)
-        return scale, self.backend.cast(self.gamma, x.dtype, x.device)
+    def forward(self, x: Tensor, front: Tensor | None = None) -> Tensor:
+        """Normalised x. With the frames `front` before it: those and SiLU of it, as one tensor.
 
-
-class RMSNorm(ChannelNorm):
-    def forward(self, x: Tensor) -> Tensor:
-        scale, gamma = self.factors(x)
-        return x * scale * gamma
-
-
-class NormSiLU(ChannelNorm):
-    """The norm, then SiLU, with room for the frames that the convolution after it looks back at."""
-
-    def forward(self, x: Tensor, front: Tensor) -> Tensor:
-        """The activated x with the frames `front` before it, as one tensor.
-
-        Run eagerly, it is written in place where the convolution reads it: passes over memory like
+        Run eagerly, that is written in place where a convolution reads it: passes over memory like
         these are a third of the time of a decode.
         """
-        scale, gamma = self.factors(x)
+        scale = (x.shape[1] / channel_energy(x).clamp_min(1e-24)).sqrt()
+        scale = scale.clamp_max(torch.finfo(x.dtype).max).to(x.dtype)
+        gamma = self.backend.cast(self.gamma, x.dtype, x.device)
+        if front is None:
+            return x * scale * gamma
         if x.requires_grad or torch.compiler.is_compiling():
             return torch.cat([front, functional.silu(x * scale * gamma)], dim=2)
         (b, c, t, h, w), n = x.shape, front.shape[2]
@@ -78,7 +67,8 @@ def causal_conv(
 ) -> Tensor:
     """A convolution over a frame and the two before it: as many frames out as x has.
 
-    Those before x come from the cache, zeros at the first call. `norm` is a `NormSiLU` for x.
+    Those before x come from the cache, zeros at the first call. With an `RMSNorm` x is first
+    normalised and activated by SiLU.
     """
     front = cache.get(conv)
     if front is None:
@@ -94,18 +84,24 @@ def _conv(in_channels: int, out_channels: int, backend: Backend) -> nn.Module:
     return backend.operations.Conv3d(in_channels, out_channels, 3, padding=(0, 1, 1))
 
 
+def per_frame(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """A layer for images on every frame of x (B, C, T, H, W)."""
+    images = layer(rearrange(x, "b c t h w -> (b t) c h w"))
+    return rearrange(images, "(b t) c h w -> b c t h w", b=x.shape[0])
+
+
 class ResidualBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, backend: Backend):
         super().__init__()
         self.residual = nn.ModuleDict(
             {
-                "0": NormSiLU(in_channels, backend),
+                "0": RMSNorm(in_channels, backend),
                 "2": _conv(in_channels, out_channels, backend),
-                "3": NormSiLU(out_channels, backend),
+                "3": RMSNorm(out_channels, backend),
                 "6": _conv(out_channels, out_channels, backend),
             }
         )
-        self.shortcut = None
+        self.shortcut: nn.Module = nn.Identity()
         if in_channels != out_channels:
             self.shortcut = backend.operations.Conv3d(in_channels, out_channels, 1)
 
@@ -113,7 +109,7 @@ class ResidualBlock(nn.Module):
         norm1, conv1, norm2, conv2 = self.residual.values()
         hidden = causal_conv(conv1, x, cache, norm1)
         hidden = causal_conv(conv2, hidden, cache, norm2)
-        return hidden.add_(x if self.shortcut is None else self.shortcut(x))
+        return hidden.add_(self.shortcut(x))
 
 
 class AttentionBlock(nn.Module):
@@ -121,18 +117,19 @@ class AttentionBlock(nn.Module):
 
     def __init__(self, channels: int, backend: Backend):
         super().__init__()
-        self.backend = backend
+        self.attention = backend.attention
         self.norm = RMSNorm(channels, backend, axes=2)
         self.to_qkv = backend.operations.Conv2d(channels, 3 * channels, 1)
         self.proj = backend.operations.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor, cache: FeatureCache) -> Tensor:
-        b, _, _, h, w = x.shape
-        qkv = self.to_qkv(self.norm(rearrange(x, "b c t h w -> (b t) c h w")))
+        return x + per_frame(self._attend, x)
+
+    def _attend(self, images: Tensor) -> Tensor:
+        qkv = self.to_qkv(self.norm(images))
         q, k, v = rearrange(qkv, "n (qkv c) h w -> qkv n (h w) c", qkv=3)
-        out = self.backend.attention(q, k, v, 1)
-        out = self.proj(rearrange(out, "n (h w) c -> n c h w", h=h, w=w))
-        return x + rearrange(out, "(b t) c h w -> b c t h w", b=b)
+        out = self.attention(q, k, v, 1)
+        return self.proj(rearrange(out, "n (h w) c -> n c h w", h=images.shape[2]))
 
 
 class Downsample(nn.Module):
@@ -140,19 +137,16 @@ class Downsample(nn.Module):
 
     def __init__(self, channels: int, backend: Backend, *, temporal: bool):
         super().__init__()
-        self.resample = nn.ModuleDict(
-            {"1": backend.operations.Conv2d(channels, channels, 3, stride=2)}
+        ops = backend.operations
+        self.resample = nn.Sequential(
+            nn.ZeroPad2d((0, 1, 0, 1)), ops.Conv2d(channels, channels, 3, stride=2)
         )
         self.time_conv = None
         if temporal:
-            self.time_conv = backend.operations.Conv3d(
-                channels, channels, (3, 1, 1), stride=(2, 1, 1)
-            )
+            self.time_conv = ops.Conv3d(channels, channels, (3, 1, 1), stride=(2, 1, 1))
 
     def forward(self, x: Tensor, cache: FeatureCache) -> Tensor:
-        b = x.shape[0]
-        x = functional.pad(rearrange(x, "b c t h w -> (b t) c h w"), (0, 1, 0, 1))
-        x = rearrange(self.resample["1"](x), "(b t) c h w -> b c t h w", b=b)
+        x = per_frame(self.resample, x)
         if self.time_conv is None:
             return x
         front = cache.get(self.time_conv)
@@ -166,38 +160,46 @@ class Upsample(nn.Module):
 
     def __init__(self, channels: int, backend: Backend, *, temporal: bool):
         super().__init__()
-        self.resample = nn.ModuleDict(
-            {"1": backend.operations.Conv2d(channels, channels // 2, 3, padding=1)}
+        ops = backend.operations
+        self.resample = nn.Sequential(
+            nn.Upsample(scale_factor=2.0, mode="nearest-exact"),
+            ops.Conv2d(channels, channels // 2, 3, padding=1),
         )
-        self.time_conv = None
-        if temporal:
-            self.time_conv = backend.operations.Conv3d(channels, 2 * channels, (3, 1, 1))
+        self.time_conv = ops.Conv3d(channels, 2 * channels, (3, 1, 1)) if temporal else None
 
     def forward(self, x: Tensor, cache: FeatureCache) -> Tensor:
-        b = x.shape[0]
         if self.time_conv is not None:
             if self.time_conv in cache:
                 x = causal_conv(self.time_conv, x, cache)
                 x = rearrange(x, "b (twice c) t h w -> b c (t twice) h w", twice=2)
             else:  # the first latent frame stays one frame, and is no input of the convolution
                 cache[self.time_conv] = torch.zeros_like(x).repeat(1, 1, 2, 1, 1)
-        x = rearrange(x, "b c t h w -> (b t) c h w")
-        x = functional.interpolate(x, scale_factor=2.0, mode="nearest-exact")
-        return rearrange(self.resample["1"](x), "(b t) c h w -> b c t h w", b=b)
+        return per_frame(self.resample, x)
 
 
-def _middle(channels: int, backend: Backend) -> nn.ModuleList:
-    first, last = (ResidualBlock(channels, channels, backend) for _ in range(2))
-    return nn.ModuleList([first, AttentionBlock(channels, backend), last])
+def _middle(width: int, backend: Backend) -> nn.ModuleList:
+    first, last = (ResidualBlock(width, width, backend) for _ in range(2))
+    return nn.ModuleList([first, AttentionBlock(width, backend), last])
 
 
 def _head(in_channels: int, out_channels: int, backend: Backend) -> nn.ModuleDict:
-    return nn.ModuleDict(
-        {"0": NormSiLU(in_channels, backend), "2": _conv(in_channels, out_channels, backend)}
-    )
+    norm, conv = RMSNorm(in_channels, backend), _conv(in_channels, out_channels, backend)
+    return nn.ModuleDict({"0": norm, "2": conv})
 
 
-class Encoder(nn.Module):
+class Coder(nn.Module):
+    """Runs its children in order: a convolution, two lists of blocks, a norm and a convolution."""
+
+    def forward(self, x: Tensor, cache: FeatureCache) -> Tensor:
+        conv1, *parts, head = self.children()
+        x = causal_conv(conv1, x, cache)
+        for block in chain.from_iterable(part.children() for part in parts):
+            x = block(x, cache)
+        norm, conv = head.children()
+        return causal_conv(conv, x, cache, norm)
+
+
+class Encoder(Coder):
     """A group of frames (B, 3, T, H, W) -> moments (B, 2 * latent_channels, t, h, w)."""
 
     def __init__(self, config: WanVAEConfig, backend: Backend):
@@ -205,24 +207,17 @@ class Encoder(nn.Module):
         width = config.base_width
         self.conv1 = _conv(3, width, backend)
         self.downsamples = nn.ModuleList()
-        for stage, wider in enumerate(config.widths):
+        for wider, temporal in zip_longest(config.widths, config.temporal):
             for _ in range(config.residual_blocks):
                 self.downsamples.append(ResidualBlock(width, wider, backend))
                 width = wider
-            if stage < len(config.temporal):
-                temporal = config.temporal[stage]
+            if temporal is not None:
                 self.downsamples.append(Downsample(width, backend, temporal=temporal))
         self.middle = _middle(width, backend)
         self.head = _head(width, 2 * config.latent_channels, backend)
 
-    def forward(self, x: Tensor, cache: FeatureCache) -> Tensor:
-        x = causal_conv(self.conv1, x, cache)
-        for block in (*self.downsamples, *self.middle):
-            x = block(x, cache)
-        return causal_conv(self.head["2"], x, cache, self.head["0"])
 
-
-class Decoder(nn.Module):
+class Decoder(Coder):
     """A latent frame (B, latent_channels, 1, h, w) -> its frames (B, 3, T, H, W)."""
 
     def __init__(self, config: WanVAEConfig, backend: Backend):
@@ -231,34 +226,26 @@ class Decoder(nn.Module):
         self.conv1 = _conv(config.latent_channels, width, backend)
         self.middle = _middle(width, backend)
         self.upsamples = nn.ModuleList()
-        for stage, narrower in enumerate(reversed(config.widths)):
+        for narrower, temporal in zip_longest(config.widths[::-1], config.temporal[::-1]):
             for _ in range(config.residual_blocks + 1):
                 self.upsamples.append(ResidualBlock(width, narrower, backend))
                 width = narrower
-            if stage < len(config.temporal):
-                temporal = config.temporal[-1 - stage]
+            if temporal is not None:
                 self.upsamples.append(Upsample(width, backend, temporal=temporal))
                 width //= 2
         self.head = _head(width, 3, backend)
 
-    def forward(self, x: Tensor, cache: FeatureCache) -> Tensor:
-        x = causal_conv(self.conv1, x, cache)
-        for block in (*self.middle, *self.upsamples):
-            x = block(x, cache)
-        return causal_conv(self.head["2"], x, cache, self.head["0"])
-
 
 class WanVAE(VideoAutoencoder):
-    """Video <-> normalised latents. Encoding takes the posterior's mean: no random numbers."""
+    """Video <-> normalised latents."""
 
     def __init__(self, config: WanVAEConfig, backend: Backend = TORCH):
         super().__init__(config.latent_channels, config.stride, backend)
         self.config = config
+        conv, channels = backend.operations.Conv3d, config.latent_channels
         self.encoder = Encoder(config, backend)
-        self.conv1 = backend.operations.Conv3d(
-            2 * config.latent_channels, 2 * config.latent_channels, 1
-        )
-        self.conv2 = backend.operations.Conv3d(config.latent_channels, config.latent_channels, 1)
+        self.conv1 = conv(2 * channels, 2 * channels, 1)
+        self.conv2 = conv(channels, channels, 1)
         self.decoder = Decoder(config, backend)
         # Constants, not in the weight file; they have values even when built on the meta device.
         for name, values in (("latents_mean", LATENTS_MEAN), ("latents_std", LATENTS_STD)):
@@ -271,25 +258,11 @@ class WanVAE(VideoAutoencoder):
     def _enter(self, x: Tensor) -> Tensor:
         return self.backend.to(x).contiguous(memory_format=torch.channels_last_3d)
 
-    def encode(self, video: Tensor) -> Tensor:
-        """Video to latents.
-
-        Args:
-            video: (B, 3, T, H, W) in [-1, 1]; T is 1 + a multiple of the temporal stride, H and W
-                are multiples of the spatial stride.
-
-        Returns:
-            Normalised latents (B, C, 1 + (T-1)/stride, H/stride, W/stride), float32.
-
-        Raises:
-            ValueError: another number of frames, or another height or width.
-        """
-        check_video(video, self.stride)
-        t = video.shape[2]
+    def moments(self, video: Tensor) -> Tensor:
         cache: FeatureCache = {}
-        groups = video.split([1] + [self.stride[0]] * (t // self.stride[0]), dim=2)
+        groups = video.split([1] + [self.stride[0]] * (video.shape[2] // self.stride[0]), dim=2)
         moments = [self.conv1(self.encoder(self._enter(group), cache)) for group in groups]
-        return self.normalize(torch.cat(moments, dim=2)[:, : self.latent_channels].float())
+        return torch.cat(moments, dim=2)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Normalised latents (B, C, t, h, w) -> video (B, 3, 1 + (t-1)*stride, H, W).

@@ -2,81 +2,31 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import AudioError
 from ..geometry import FPS, SAMPLE_RATE
-from .backend import TORCH, Backend
+from .backend import TORCH, Backend, named
 from .config import AudioEncoderConfig
 
 
-class ConvLayer(nn.Module):
-    def __init__(self, config: AudioEncoderConfig, index: int, backend: Backend):
-        super().__init__()
-        ops = backend.operations
-        channels = (1, *config.conv_dim)
-        self.conv = ops.Conv1d(
-            channels[index],
-            channels[index + 1],
-            config.conv_kernel[index],
-            stride=config.conv_stride[index],
-            bias=config.conv_bias,
-        )
+def _feature_extractor(config: AudioEncoderConfig, backend: Backend) -> nn.Sequential:
+    """Waveform (B, 1, N) -> features (B, channels, n)."""
+    ops, layers = backend.operations, nn.Sequential()
+    channels = pairwise((1, *config.conv_dim))
+    sizes = zip(channels, config.conv_kernel, config.conv_stride, strict=True)
+    for (inputs, outputs), kernel, stride in sizes:
+        conv = ops.Conv1d(inputs, outputs, kernel, stride=stride, bias=config.conv_bias)
+        layer = {"conv": conv}
         # Only the first layer is normalised in wav2vec2-base: each channel over the whole time.
-        width = channels[index + 1]
-        self.layer_norm = ops.GroupNorm(width, width) if index == 0 else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(x)
-        if self.layer_norm is not None:
-            x = self.layer_norm(x)
-        return functional.gelu(x)
-
-
-class FeatureExtractor(nn.Module):
-    def __init__(self, config: AudioEncoderConfig, backend: Backend):
-        super().__init__()
-        self.conv_layers = nn.ModuleList(
-            ConvLayer(config, index, backend) for index in range(len(config.conv_dim))
-        )
-
-    def forward(self, waveform: Tensor) -> Tensor:
-        x = waveform.unsqueeze(1)
-        for layer in self.conv_layers:
-            x = layer(x)
-        return x
-
-
-class FeatureProjection(nn.Module):
-    def __init__(self, config: AudioEncoderConfig, backend: Backend):
-        super().__init__()
-        ops = backend.operations
-        self.layer_norm = ops.LayerNorm(config.conv_dim[-1], eps=config.layer_norm_eps)
-        self.projection = ops.Linear(config.conv_dim[-1], config.hidden_size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.projection(self.layer_norm(x))
-
-
-class PositionalConv(nn.Module):
-    def __init__(self, config: AudioEncoderConfig, backend: Backend):
-        super().__init__()
-        kernel = config.num_conv_pos_embeddings
-        self.conv = backend.operations.Conv1d(
-            config.hidden_size,
-            config.hidden_size,
-            kernel,
-            padding=kernel // 2,
-            groups=config.num_conv_pos_embedding_groups,
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        length = x.shape[1]
-        # An even kernel gives one frame more at the end.
-        position = self.conv(x.transpose(1, 2))[..., :length]
-        return functional.gelu(position).transpose(1, 2)
+        if not layers:
+            layer["layer_norm"] = ops.GroupNorm(outputs, outputs)
+        layers.append(named(**layer, activation=nn.GELU()))
+    return named(conv_layers=layers)
 
 
 class Attention(nn.Module):
@@ -94,25 +44,18 @@ class Attention(nn.Module):
         return self.out_proj(self.attention(q, k, v, self.heads))
 
 
-class FeedForward(nn.Module):
-    def __init__(self, config: AudioEncoderConfig, backend: Backend):
-        super().__init__()
-        ops = backend.operations
-        self.intermediate_dense = ops.Linear(config.hidden_size, config.intermediate_size)
-        self.output_dense = ops.Linear(config.intermediate_size, config.hidden_size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.output_dense(functional.gelu(self.intermediate_dense(x)))
-
-
 class Layer(nn.Module):
     def __init__(self, config: AudioEncoderConfig, backend: Backend):
         super().__init__()
-        ops, eps = backend.operations, config.layer_norm_eps
+        ops, dim, eps = backend.operations, config.hidden_size, config.layer_norm_eps
         self.attention = Attention(config, backend)
-        self.layer_norm = ops.LayerNorm(config.hidden_size, eps=eps)
-        self.feed_forward = FeedForward(config, backend)
-        self.final_layer_norm = ops.LayerNorm(config.hidden_size, eps=eps)
+        self.layer_norm = ops.LayerNorm(dim, eps=eps)
+        self.feed_forward = named(
+            intermediate_dense=ops.Linear(dim, config.intermediate_size),
+            activation=nn.GELU(),
+            output_dense=ops.Linear(config.intermediate_size, dim),
+        )
+        self.final_layer_norm = ops.LayerNorm(dim, eps=eps)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.layer_norm(x + self.attention(x))
@@ -122,15 +65,19 @@ class Layer(nn.Module):
 class Transformer(nn.Module):
     def __init__(self, config: AudioEncoderConfig, backend: Backend):
         super().__init__()
-        self.pos_conv_embed = PositionalConv(config, backend)
-        self.layer_norm = backend.operations.LayerNorm(
-            config.hidden_size, eps=config.layer_norm_eps
+        ops, dim, kernel = backend.operations, config.hidden_size, config.num_conv_pos_embeddings
+        groups = config.num_conv_pos_embedding_groups
+        self.pos_conv_embed = named(
+            conv=ops.Conv1d(dim, dim, kernel, padding=kernel // 2, groups=groups)
         )
+        self.layer_norm = ops.LayerNorm(dim, eps=config.layer_norm_eps)
         self.layers = nn.ModuleList(Layer(config, backend) for _ in range(config.num_hidden_layers))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, frames, hidden) -> every layer's output (B, frames, layers, hidden)."""
-        x = self.layer_norm(x + self.pos_conv_embed(x))
+        # An even kernel gives one frame more at the end.
+        position = self.pos_conv_embed(x.transpose(1, 2))[..., : x.shape[1]]
+        x = self.layer_norm(x + functional.gelu(position).transpose(1, 2))
         outputs = []
         for layer in self.layers:
             x = layer(x)
@@ -145,29 +92,27 @@ class AudioEncoder(nn.Module):
         super().__init__()
         self.config = config
         self.backend = backend
-        self.feature_extractor = FeatureExtractor(config, backend)
-        self.feature_projection = FeatureProjection(config, backend)
+        ops, channels = backend.operations, config.conv_dim[-1]
+        self.feature_extractor = _feature_extractor(config, backend)
+        self.feature_projection = named(
+            layer_norm=ops.LayerNorm(channels, eps=config.layer_norm_eps),
+            projection=ops.Linear(channels, config.hidden_size),
+        )
         self.encoder = Transformer(config, backend)
 
     def forward(self, waveform: Tensor, frames: int) -> Tensor:
         """Normalised waveform (B, N) -> features (B, frames, layers, channels)."""
-        x = self.feature_extractor(waveform)
+        x = self.feature_extractor(waveform.unsqueeze(1))
         x = functional.interpolate(x, size=frames, mode="linear", align_corners=True)
         return self.encoder(self.feature_projection(x.transpose(1, 2)))
 
     def encode(self, waveform: Tensor, frames: int | None = None) -> Tensor:
-        """Features of clips; the backend's dtype and device are those of the result.
+        """Waveform (N,) or (B, N) at 16 kHz -> features ([B,] frames, layers, channels).
 
-        Args:
-            waveform: (N,) or (B, N) at 16 kHz, any level: each clip is brought to zero mean and
-                unit variance over its whole length.
-            frames: how many feature frames; by default int(N * 25 / 16000).
-
-        Returns:
-            (frames, layers, channels), with a leading B if one was given.
-
-        Raises:
-            AudioError: shorter than one frame (640 samples), or not one or two dimensions.
+        Any level will do: each clip is brought to zero mean and unit variance over its whole
+        length. `frames` is int(N * 25 / 16000) by default. The backend's dtype and device are those
+        of the result. Raises `AudioError` for less than one frame (640 samples), or another number
+        of dimensions.
         """
         if waveform.ndim not in (1, 2):
             raise AudioError(
