@@ -34,18 +34,12 @@ _SETTINGS = (
     ("steps", int, None, "sampling steps; default: the variant's own"),
     ("shift", float, None, "of the timesteps"),
     ("color_match", float, "STRENGTH", "keep the portrait's colours, 0 to 1"),
-    (
-        "guidance",
-        float,
-        "SCALE",
-        "of the audio; 1 is off; default: the variant's own, 1 or the teacher's 3",
-    ),
+    ("guidance", float, "SCALE", "of the audio, 1 is off; default: the variant's own, 1 or 3"),
     (
         "seam_fade",
         int,
         "FRAMES",
-        "let the jump where a chunk begins fade out over so many frames, 0 (off) to 15; default: "
-        "the checkpoint's own, 0 and for the pocket one 6",
+        "fade the jump between chunks, 0 to 15; default: its own",
     ),
 )
 
@@ -71,37 +65,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--variant", choices=VARIANTS, help="default: the only one in the checkpoint")
     add_parts(parser)
-    add(
-        "--size",
-        type=_size,
-        metavar="WxH",
-        help="default: the checkpoint's own, 512x512 and for the pocket one 96x96",
-    )
-    add(
-        "--enlarge",
-        type=int,
-        default=1,
-        metavar="TIMES",
-        choices=range(1, 9),
-        help="write the frames so many times larger (bicubic), 1 to 8",
-    )
+    add("--size", type=_size, metavar="WxH", help="default: the checkpoint's own, 512x512 or 96x96")
+    larger = "write the frames so many times larger (bicubic), 1 to 8"
+    add("--enlarge", type=int, default=1, metavar="TIMES", choices=range(1, 9), help=larger)
     for name, kind, metavar, text in _SETTINGS:
         default = getattr(defaults, name)
         note = "" if default is None else "; default: %(default)s"
         option = f"--{name.replace('_', '-')}"
         add(option, type=kind, default=default, metavar=metavar, help=text + note)
-    add(
-        "--audio-mode",
-        choices=AUDIO_MODES,
-        default=AUDIO_MODES[0],
-        help="encode the audio as it comes, or once as a whole; default: %(default)s",
-    )
+    modes = "encode the audio as it comes, or once as a whole; default: %(default)s"
+    add("--audio-mode", choices=AUDIO_MODES, default=AUDIO_MODES[0], help=modes)
     add("--device", help="such as cuda, cuda:1, mps or cpu; default: the first that is there")
-    add(
-        "--dtype",
-        choices=_DTYPES,
-        help="default: bfloat16 on cuda (float16 where it has none), float32 elsewhere",
-    )
+    add("--dtype", choices=_DTYPES, help="default: bf16 on cuda (fp16 if it has none), else fp32")
     add("--quiet", action="store_true", help="say nothing but errors")
 
 
@@ -130,16 +105,27 @@ def run(arguments: argparse.Namespace) -> None:
         size=arguments.size, **{name: getattr(arguments, name) for name, *_ in _SETTINGS}
     )
     device = _device(arguments.device)
-    dtype = _DTYPES[arguments.dtype] if arguments.dtype else _default_dtype(device)
+    default = "fp32"
+    if device.type == "cuda":
+        default = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    dtype = _DTYPES[arguments.dtype or default]
+    named = arguments.checkpoint or os.environ.get(CHECKPOINT_VARIABLE)
+    if not named:
+        raise CheckpointError(
+            f"No checkpoint: download {REPOSITORY}, and {AUDIO_REPOSITORY} into its folder, and "
+            f"give that folder by --checkpoint or in the environment's {CHECKPOINT_VARIABLE}; or "
+            f"give {POCKET}, the small one that comes along."
+        )
     checkpoint = open_checkpoint(
-        _checkpoint(arguments.checkpoint),
+        named,
         arguments.variant,
         vae=arguments.vae,
         audio_encoder=arguments.audio_encoder,
     )
     size = settings.size or checkpoint.native_size
     checkpoint.geometry.check_size(size)
-    _check_output(arguments.output, (arguments.portrait, arguments.audio))
+    if arguments.output.resolve() in (arguments.portrait.resolve(), arguments.audio.resolve()):
+        raise FlashHeadError(f"The output {arguments.output} is also an input; give another name.")
     portrait, switches = _portraits(arguments.portrait, arguments.switch)
     audio = FileAudio(arguments.audio)
     height, width = (side * arguments.enlarge for side in size)
@@ -200,17 +186,6 @@ def _portraits(
     return first, {at: named(name) for at, name in switches}
 
 
-def _checkpoint(named: str | None) -> str:
-    named = named or os.environ.get(CHECKPOINT_VARIABLE)
-    if named:
-        return named
-    raise CheckpointError(
-        f"No checkpoint: download {REPOSITORY}, and {AUDIO_REPOSITORY} into its folder, and give "
-        f"that folder by --checkpoint or in the environment's {CHECKPOINT_VARIABLE}; or give "
-        f"{POCKET}, the small one that comes along."
-    )
-
-
 def _device(name: str | None) -> torch.device:
     if name is None:
         if torch.cuda.is_available():
@@ -224,15 +199,3 @@ def _device(name: str | None) -> torch.device:
         reason = str(error).partition("\n")[0]
         raise FlashHeadError(f"The device '{name}' cannot be used here: {reason}") from error
     return device
-
-
-def _default_dtype(device: torch.device) -> torch.dtype:
-    if device.type != "cuda":
-        return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-
-
-def _check_output(output: Path, inputs: Sequence[Path]) -> None:
-    for path in inputs:
-        if output.resolve() == path.resolve():
-            raise FlashHeadError(f"The output {output} is also an input; give another name.")

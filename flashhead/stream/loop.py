@@ -60,6 +60,8 @@ class Hooks:
 
 
 NO_HOOKS = Hooks()
+# Where a chunk is not finite, by what it was computed in.
+_ADVICE = {"float16": "try bfloat16 or float32", "bfloat16": "try float32"}
 
 
 @dataclass(frozen=True)
@@ -227,13 +229,10 @@ class ChunkDecoder:
             last = frames[:, -1].clone(memory_format=torch.contiguous_format)
         # Waits for the device, so it stands at the end.
         if not bool(torch.isfinite(frames).all() & torch.isfinite(motion).all()):
-            advice = {
-                torch.float16: "try bfloat16 or float32",
-                torch.bfloat16: "try float32",
-            }.get(sampled.dtype, "the weights seem damaged: download them again")
+            name = torch_name(sampled.dtype)
+            advice = _ADVICE.get(name, "the weights seem damaged: download them again")
             raise NonFiniteError(
-                f"Chunk {state.index} came out as NaN or infinity in {torch_name(sampled.dtype)}; "
-                f"{advice}."
+                f"Chunk {state.index} came out as NaN or infinity in {name}; {advice}."
             )
         wanted = frames[:, sampled.shown.start : sampled.shown.stop]
         return wanted, replace(state, motion=motion, index=state.index + 1, shown=last)
