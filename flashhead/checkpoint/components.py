@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,16 @@ from ..models.generator import Generator
 from ..models.ltx_vae import LTXVAE
 from ..models.wan_vae import WanVAE
 from ..models.wav2vec2 import AudioEncoder
-from .configs import read_audio_encoder_config, read_generator_config, read_wan_config
-from .layout import AUDIO_WEIGHTS, CONFIG, VAE_FILES, WEIGHTS, check_audio_folder
-from .ltx_file import is_ltx, open_ltx_vae
-from .weights import Component, WeightFile, Weights, open_weights, read_config
+from ..variants import AUDIO_REPOSITORY, REPOSITORY
+from .configs import (
+    read_audio_encoder_config,
+    read_generator_config,
+    read_ltx_config,
+    read_wan_config,
+)
+from .layout import AUDIO_WEIGHTS, CONFIG, VAE_FILES, WEIGHTS, check_audio_folder, require
+from .ltx_file import is_ltx, is_original, read_original
+from .weights import Component, WeightFile, Weights, open_weights
 
 FORMAT = "flashhead"
 BUNDLE = "bundle"
@@ -92,8 +98,9 @@ def open_audio_encoder(path: Path) -> Component[AudioEncoder]:
 
 def generator_in(file: Weights, config: Config = None) -> Component[Generator]:
     """The generator whose tensors a file holds. Raises `CheckpointError`."""
-    sizes = read_generator_config(_or_beside(config, file), file.shapes, file.where)
-    return Component(partial(Generator, sizes), sizes, file, file.shapes, file.__getitem__)
+    config = _or_beside(config, file, REPOSITORY)
+    sizes = read_generator_config(config, file.shapes, file.where)
+    return Component(Generator, sizes, file, file.shapes, file.__getitem__)
 
 
 def vae_in(file: Weights, config: Config = None) -> VAEComponent:
@@ -103,15 +110,19 @@ def vae_in(file: Weights, config: Config = None) -> VAEComponent:
     """
     if is_wan(file.shapes):
         sizes = read_wan_config(file.shapes, file.where)
-        return Component(
-            partial(WanVAE, sizes), sizes, file, file.shapes, lambda key: channels_last(file[key])
+        return Component(WanVAE, sizes, file, file.shapes, lambda key: channels_last(file[key]))
+    if not is_ltx(file.shapes):
+        raise CheckpointError(
+            f"{file.where} is neither the Wan 2.1 VAE nor the LTX 0.9.0 VAE: its "
+            f"{len(file.shapes)} tensors are named like '{next(iter(file.shapes), '')}'."
         )
-    if is_ltx(file.shapes):
-        return open_ltx_vae(file, config)
-    raise CheckpointError(
-        f"{file.where} is neither the Wan 2.1 VAE nor the LTX 0.9.0 VAE: its "
-        f"{len(file.shapes)} tensors are named like '{next(iter(file.shapes), '')}'."
-    )
+    if is_original(file.shapes):
+        ltx_sizes, names = read_original(file)
+    else:
+        config = _or_beside(config, file, f"{REPOSITORY}, where it lies beside the LTX VAE")
+        ltx_sizes, names = read_ltx_config(config, file.where), {key: key for key in file.shapes}
+    shapes = {new: file.shapes[old] for new, old in names.items()}
+    return Component(LTXVAE, ltx_sizes, file, shapes, lambda key: file[names[key]])
 
 
 def is_wan(keys: Iterable[str]) -> bool:
@@ -137,7 +148,7 @@ def audio_encoder_in(file: Weights, config: Config = None) -> Component[AudioEnc
 
     The positional convolution's weight normalisation is folded into a plain weight.
     """
-    sizes = read_audio_encoder_config(_or_beside(config, file), file.where)
+    sizes = read_audio_encoder_config(_or_beside(config, file, AUDIO_REPOSITORY), file.where)
     names = {key.removeprefix("wav2vec2."): key for key in file.shapes}
     shapes = {new: file.shapes[old] for new, old in names.items()}
     norm = next(
@@ -153,7 +164,7 @@ def audio_encoder_in(file: Weights, config: Config = None) -> Component[AudioEnc
         length = torch.linalg.vector_norm(direction, dim=(0, 1), keepdim=True)
         return direction * (scale / length)
 
-    return Component(partial(AudioEncoder, sizes), sizes, file, shapes, read)
+    return Component(AudioEncoder, sizes, file, shapes, read)
 
 
 PARTS: dict[str, Callable[[Weights, Config], Component[Any]]] = {
@@ -164,5 +175,15 @@ PARTS: dict[str, Callable[[Weights, Config], Component[Any]]] = {
 """A bundle's parts by name, and what opens each."""
 
 
-def _or_beside(config: Config, file: Weights) -> Mapping[str, Any]:
-    return read_config(file.path.parent / CONFIG) if config is None else config
+def _or_beside(config: Config, file: Weights, repository: str) -> Mapping[str, Any]:
+    if config is not None:
+        return config
+    path = file.path.parent / CONFIG
+    require(path, repository)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is not readable JSON: {error}.") from error
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path} holds a {type(found).__name__}; expected a JSON object.")
+    return found

@@ -89,8 +89,8 @@ def find_layout(
     else:
         variant = _choose_variant(root, variant)
         generator = folder = root / GENERATOR_FOLDERS[variant]
-        _require(folder / WEIGHTS, REPOSITORY)
-    _require(folder / CONFIG, REPOSITORY)
+        require(folder / WEIGHTS, REPOSITORY)
+    require(folder / CONFIG, REPOSITORY)
     return Layout(
         variant,
         generator,
@@ -142,7 +142,8 @@ def _choose_variant(root: Path, variant: str | None) -> str:
     return variant
 
 
-def _require(file: Path, repository: str) -> None:
+def require(file: Path, repository: str) -> None:
+    """Raise `CheckpointError` unless a file is there; it says where to download it."""
     if not file.is_file():
         raise CheckpointError(f"{file} does not exist; download it from {repository}.")
 
@@ -174,14 +175,14 @@ def _find_audio_encoder(root: Path) -> Path:
 
 def check_audio_folder(folder: Path) -> None:
     """Raise `CheckpointError` unless the audio encoder's two files are in a folder."""
-    _require(folder / CONFIG, AUDIO_REPOSITORY)
+    require(folder / CONFIG, AUDIO_REPOSITORY)
     other = next((name for name in _OTHER_AUDIO_WEIGHTS if (folder / name).is_file()), None)
     if other is not None and not (folder / AUDIO_WEIGHTS).is_file():
         raise CheckpointError(
             f"{folder} holds the audio encoder as {other} alone, which is not read; download "
             f"{AUDIO_WEIGHTS} from {AUDIO_REPOSITORY} into it."
         )
-    _require(folder / AUDIO_WEIGHTS, AUDIO_REPOSITORY)
+    require(folder / AUDIO_WEIGHTS, AUDIO_REPOSITORY)
 
 
 def _audio_folders(root: Path) -> Iterator[Path]:
