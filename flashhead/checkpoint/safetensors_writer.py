@@ -30,19 +30,16 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Head:
-    """A file's first bytes, the offset of each tensor after them, and the tensors' total bytes."""
+class Layout:
+    """A file's tensors, its first bytes, the offset of each tensor after them, and its size."""
 
-    text: bytes
+    entries: Mapping[str, Entry]
+    head: bytes
     offsets: Mapping[str, int]
-    total: int
-
-    @property
-    def file_size(self) -> int:
-        return len(self.text) + self.total
+    file_size: int
 
 
-def lay_out(entries: Mapping[str, Entry], metadata: Mapping[str, str], align: int = 8) -> Head:
+def lay_out(entries: Mapping[str, Entry], metadata: Mapping[str, str], align: int = 8) -> Layout:
     """Lay out a file of the given entries; the header is padded to a multiple of `align` bytes."""
     offsets: dict[str, int] = {}
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
@@ -58,35 +55,30 @@ def lay_out(entries: Mapping[str, Entry], metadata: Mapping[str, str], align: in
         }
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % align)
-    return Head(len(text).to_bytes(8, "little") + text, offsets, total)
+    return Layout(entries, len(text).to_bytes(8, "little") + text, offsets, 8 + len(text) + total)
 
 
 def write_safetensors(
     file: BinaryIO,
-    entries: Mapping[str, Entry],
+    layout: Layout,
     tensors: Iterable[tuple[str, Tensor]],
-    metadata: Mapping[str, str],
     on_bytes: OnBytes | None = None,
-    *,
-    align: int = 8,
 ) -> None:
-    """Write a file of the given entries; `tensors` come in any order, each of them once.
+    """Write a file; `tensors` come in any order, each of them once.
 
-    Raises `ValueError` when tensors and entries differ: a bug of the caller's.
+    Raises `ValueError` when they are not those of the layout: a bug of the caller's.
     """
-    head = lay_out(entries, metadata, align)
-    file.write(head.text)
-    missing, done = set(entries), 0
+    file.write(layout.head)
+    missing, done, total = dict(layout.entries), 0, layout.file_size - len(layout.head)
     for key, tensor in tensors:
-        entry = entries[key]
+        entry = missing.pop(key)
         if (tensor.dtype, tuple(tensor.shape)) != (entry.dtype, entry.shape):
             raise ValueError(f"{key} is {tensor.dtype} {tuple(tensor.shape)}, not {entry}")
-        file.seek(len(head.text) + head.offsets[key])
+        file.seek(len(layout.head) + layout.offsets[key])
         file.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
         del tensor  # before the next one is made
-        missing.remove(key)
         done += entry.nbytes
         if on_bytes is not None:
-            on_bytes(done, head.total)
+            on_bytes(done, total)
     if missing:
         raise ValueError(f"no tensor came for {', '.join(sorted(missing))}")
