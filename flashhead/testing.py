@@ -26,7 +26,7 @@ from .checkpoint.layout import (
     VAE_FOLDERS,
     WEIGHTS,
 )
-from .checkpoint.safetensors_writer import Entry, lay_out, write_safetensors
+from .checkpoint.safetensors_writer import lay_out, write_safetensors
 from .checkpoint.weights import TORCH_SUFFIXES
 from .models.backend import build
 from .models.config import (
@@ -237,7 +237,9 @@ def write_checkpoint(
             torch.save(dict(tensors), path)
             continue
         with path.open("wb") as file:
-            entries = {key: Entry(dtype, shape) for key, shape in shapes.items()}
+            entries = {
+                key: torch.empty(shape, dtype=dtype, device="meta") for key, shape in shapes.items()
+            }
             layout = lay_out(entries, {"format": "pt"}, header_align(name))
             write_safetensors(file, layout, tensors)
     return folder

@@ -22,7 +22,7 @@ from .configs import (
     read_ltx_config,
     read_wan_config,
 )
-from .layout import AUDIO_WEIGHTS, CONFIG, VAE_FILES, WEIGHTS, check_audio_folder, require
+from .layout import AUDIO_WEIGHTS, CONFIG, VAE_FILES, WEIGHTS, require
 from .ltx_file import is_ltx, is_original, read_original
 from .weights import Component, WeightFile, Weights, open_weights
 
@@ -36,6 +36,7 @@ ROLES = {
 }
 """What a weight file can be, in words."""
 
+_OTHER_AUDIO_WEIGHTS = ("pytorch_model.bin", "tf_model.h5")
 Config = Mapping[str, Any] | None
 VAEComponent = Component[LTXVAE | WanVAE]
 
@@ -88,8 +89,15 @@ def open_vae(path: Path) -> VAEComponent:
 def open_audio_encoder(path: Path) -> Component[AudioEncoder]:
     """wav2vec2-base from Hugging Face's folder (or its weight file). Raises `CheckpointError`."""
     if path.is_dir():
-        check_audio_folder(path)
-        path = path / AUDIO_WEIGHTS
+        folder, path = path, path / AUDIO_WEIGHTS
+        require(folder / CONFIG, AUDIO_REPOSITORY)
+        other = next((name for name in _OTHER_AUDIO_WEIGHTS if (folder / name).is_file()), None)
+        if other is not None and not path.is_file():
+            raise CheckpointError(
+                f"{folder} holds the audio encoder as {other} alone, which is not read; download "
+                f"{AUDIO_WEIGHTS} from {AUDIO_REPOSITORY} into it."
+            )
+        require(path, AUDIO_REPOSITORY)
     return audio_encoder_in(WeightFile(path))
 
 

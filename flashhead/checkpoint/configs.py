@@ -29,22 +29,17 @@ def _is_flag(value: Any) -> bool:
     return isinstance(value, bool)
 
 
-def _is_epsilon(value: Any) -> bool:
-    return type(value) is float and 0 < value < 1
-
-
-def _is_layer_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= _MOST_LAYERS
-
-
 # By a field's name, or else by its type: which values (or list entries) fit, and that in words.
-_LAYERS = (_is_layer_count, "{count} numbers of layers")
+_LAYERS = (
+    lambda value: type(value) is int and 0 <= value <= _MOST_LAYERS,
+    "{count} numbers of layers",
+)
 _CHECKS: dict[Any, tuple[Callable[[Any], bool], str]] = {
     "layers_per_block": _LAYERS,
     "decoder_layers_per_block": _LAYERS,
     "int": (_is_size, "a size above 0"),
     "bool": (_is_flag, "true or false"),
-    "float": (_is_epsilon, "a number between 0 and 1"),
+    "float": (lambda value: type(value) is float and 0 < value < 1, "a number between 0 and 1"),
     "tuple[int, int, int]": (_is_size, "[t, h, w] above 0"),
     "tuple[int, ...]": (_is_size, "sizes above 0"),
     "tuple[bool, ...]": (_is_flag, "{count} times true or false"),

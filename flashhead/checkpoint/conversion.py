@@ -18,7 +18,7 @@ from .bundle_file import BundleHeader
 from .configs import to_config
 from .float8 import SCALE, in_float8, is_matrix, quantize
 from .loading import open_checkpoint
-from .safetensors_writer import Entry, OnBytes, lay_out, write_safetensors
+from .safetensors_writer import OnBytes, lay_out, write_safetensors
 from .weights import Component
 
 
@@ -99,8 +99,8 @@ def _check_destination(path: Path, parts: Mapping[str, Component[Any]], overwrit
         raise FlashHeadError(f"{path} exists already; give another name, or force its replacement.")
 
 
-def _plan(parts: Mapping[str, Component[Any]], dtype: torch.dtype) -> dict[str, Entry]:
-    """The entries to write, by a bundle's keys; a float8 matrix is followed by its scales."""
+def _plan(parts: Mapping[str, Component[Any]], dtype: torch.dtype) -> dict[str, Tensor]:
+    """What to write by a bundle's keys, on the meta device; float8 matrices have their scales."""
     entries = {}
     for name, part in parts.items():
         for key, tensor in part.plain.state_dict().items():
@@ -113,14 +113,14 @@ def _plan(parts: Mapping[str, Component[Any]], dtype: torch.dtype) -> dict[str, 
                 stored = torch.bfloat16
             else:
                 stored = dtype
-            entries[f"{name}.{key}"] = Entry(stored, shape)
+            entries[f"{name}.{key}"] = tensor.to(stored)
             if stored == FLOAT8:
-                entries[f"{name}.{key}{SCALE}"] = Entry(torch.float32, shape[:1])
+                entries[f"{name}.{key}{SCALE}"] = torch.empty(shape[:1], device="meta")
     return entries
 
 
 def _converted(
-    parts: Mapping[str, Component[Any]], entries: Mapping[str, Entry]
+    parts: Mapping[str, Component[Any]], entries: Mapping[str, Tensor]
 ) -> Iterator[tuple[str, Tensor]]:
     """The tensors in the dtypes to write; raises `CheckpointError` for an overflow."""
     for name, part in parts.items():

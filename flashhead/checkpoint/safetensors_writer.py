@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -18,29 +17,24 @@ OnBytes = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Entry:
-    """The dtype and shape of a tensor in a file's header."""
-
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-
-    @property
-    def nbytes(self) -> int:
-        return math.prod(self.shape) * self.dtype.itemsize
-
-
-@dataclass(frozen=True)
 class Layout:
-    """A file's tensors, its first bytes, the offset of each tensor after them, and its size."""
+    """A safetensors file to write.
 
-    entries: Mapping[str, Entry]
+    entries: its tensors' dtypes and shapes, as tensors on the meta device. head: its first bytes.
+    offsets: of each tensor, in bytes after the head. file_size: in bytes.
+    """
+
+    entries: Mapping[str, Tensor]
     head: bytes
     offsets: Mapping[str, int]
     file_size: int
 
 
-def lay_out(entries: Mapping[str, Entry], metadata: Mapping[str, str], align: int = 8) -> Layout:
-    """Lay out a file of the given entries; the header is padded to a multiple of `align` bytes."""
+def lay_out(entries: Mapping[str, Tensor], metadata: Mapping[str, str], align: int = 8) -> Layout:
+    """Lay out a file of tensors like the entries, whose values do not matter.
+
+    The header is padded to a multiple of `align` bytes.
+    """
     offsets: dict[str, int] = {}
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     total = 0
@@ -64,21 +58,15 @@ def write_safetensors(
     tensors: Iterable[tuple[str, Tensor]],
     on_bytes: OnBytes | None = None,
 ) -> None:
-    """Write a file; `tensors` come in any order, each of them once.
-
-    Raises `ValueError` when they are not those of the layout: a bug of the caller's.
-    """
+    """Write a file; `tensors` are those of the layout in any order, each of them once."""
     file.write(layout.head)
-    missing, done, total = dict(layout.entries), 0, layout.file_size - len(layout.head)
+    done, total = 0, layout.file_size - len(layout.head)
     for key, tensor in tensors:
-        entry = missing.pop(key)
-        if (tensor.dtype, tuple(tensor.shape)) != (entry.dtype, entry.shape):
-            raise ValueError(f"{key} is {tensor.dtype} {tuple(tensor.shape)}, not {entry}")
+        entry = layout.entries[key]
+        assert (tensor.dtype, tensor.shape) == (entry.dtype, entry.shape), key
         file.seek(len(layout.head) + layout.offsets[key])
         file.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
         del tensor  # before the next one is made
         done += entry.nbytes
         if on_bytes is not None:
             on_bytes(done, total)
-    if missing:
-        raise ValueError(f"no tensor came for {', '.join(sorted(missing))}")
