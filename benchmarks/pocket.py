@@ -20,7 +20,7 @@ from flashbench.report import describe_machine, rounded
 
 import flashhead
 from flashhead import pocket
-from flashhead.allocator import keep_freed_memory
+from flashhead.demo import keep_freed_memory
 from flashhead.examples import SPEECH
 from flashhead.media.audio_source import FileAudio, TensorAudio
 from flashhead.media.video_writer import VideoWriter, enlarged

@@ -16,24 +16,17 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     Until then it is a hidden file beside `path`, and what was at `path` stays. An exception (an
     interrupt too) deletes it. Its contents are flushed to the disk before it gets its name.
-    """
-    with replacing_path(path) as part, part.open("wb") as file:
-        yield file
 
-
-@contextmanager
-def replacing_path(path: Path) -> Iterator[Path]:
-    """As `replacing`, for a writer that wants a path: yields that of an empty temporary file.
-
-    The writer may truncate the file or write over it. Its name is random and does not end like
-    `path`'s, so tell the writer the format where it guesses by the name.
+    A writer that wants a path may write to the file's `name` instead, which is random and does not
+    end like `path`'s; so tell it the format where it guesses that by the name.
     """
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    part.open("xb").close()  # fails where there is anything, be it a planted symbolic link
+    file = part.open("xb")  # fails where there is anything, be it a planted symbolic link
     try:
-        yield part
-        with part.open("r+b") as file:
-            os.fsync(file.fileno())
+        with file:
+            yield file
+        with part.open("r+b") as written:
+            os.fsync(written.fileno())
         os.replace(part, path)
     except BaseException:
         part.unlink(missing_ok=True)

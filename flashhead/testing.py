@@ -12,7 +12,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,7 +26,7 @@ from .checkpoint.layout import (
     VAE_FOLDERS,
     WEIGHTS,
 )
-from .checkpoint.safetensors_writer import Entry, write_safetensors
+from .checkpoint.safetensors_writer import lay_out, write_safetensors
 from .checkpoint.weights import TORCH_SUFFIXES
 from .models.backend import build
 from .models.config import (
@@ -46,7 +45,6 @@ Shapes = dict[str, tuple[int, ...]]
 
 _POSITION = "wav2vec2.encoder.pos_conv_embed.conv.weight"
 _TEXT_DIM = 4096
-_VOCABULARY = 32
 
 
 @dataclass(frozen=True)
@@ -66,15 +64,15 @@ class CheckpointConfigs:
         return "lite" if isinstance(self.vae, LTXVAEConfig) else "pro"
 
 
-_GENERATOR = {
-    "dim": 1536,
-    "ffn_dim": 8960,
-    "num_heads": 12,
-    "num_layers": 30,
-    "freq_dim": 256,
-    "audio_hidden": 512,
-    "audio_tokens": 32,
-}
+_GENERATOR = dict(
+    dim=1536,
+    ffn_dim=8960,
+    num_heads=12,
+    num_layers=30,
+    freq_dim=256,
+    audio_hidden=512,
+    audio_tokens=32,
+)
 _SMALL_GENERATOR = dict(
     dim=64, ffn_dim=128, num_heads=2, num_layers=2, freq_dim=64, audio_hidden=32, audio_tokens=4
 )
@@ -156,11 +154,17 @@ def published_shapes(sizes: CheckpointConfigs, *, unused: bool = False) -> dict[
     direction = encoder.pop(_POSITION)  # stored weight-normalised, kernel position by position
     encoder |= {f"{_POSITION}_g": (1, 1, direction[2]), f"{_POSITION}_v": direction}
     if unused:
-        generator |= _unused_generator(sizes.generator.dim)
-        encoder |= {
-            "lm_head.weight": (_VOCABULARY, sizes.audio_encoder.hidden_size),
-            "lm_head.bias": (_VOCABULARY,),
-        }
+        dim, width, hidden = sizes.generator.dim, 768, sizes.audio_encoder.hidden_size
+        for network, name, shape in (
+            (generator, "text_embedding.0", (dim, _TEXT_DIM)),
+            (generator, "text_embedding.2", (dim, dim)),
+            (generator, "audio_emb.proj.0", (width,)),
+            (generator, "audio_emb.proj.1", (width, width)),
+            (generator, "audio_emb.proj.3", (dim, width)),
+            (generator, "audio_emb.proj.4", (dim,)),
+            (encoder, "lm_head", (32, hidden)),
+        ):
+            network |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
     folder = VAE_FOLDERS[sizes.variant]
     return {
         f"{GENERATOR_FOLDERS[sizes.variant]}/{WEIGHTS}": generator,
@@ -169,39 +173,9 @@ def published_shapes(sizes: CheckpointConfigs, *, unused: bool = False) -> dict[
     }
 
 
-def _unused_generator(dim: int) -> Shapes:
-    width = 768
-    weights = {
-        "text_embedding.0": (dim, _TEXT_DIM),
-        "text_embedding.2": (dim, dim),
-        "audio_emb.proj.0": (width,),
-        "audio_emb.proj.1": (width, width),
-        "audio_emb.proj.3": (dim, width),
-        "audio_emb.proj.4": (dim,),
-    }
-    shapes: Shapes = {f"{name}.weight": shape for name, shape in weights.items()}
-    return shapes | {f"{name}.bias": shape[:1] for name, shape in weights.items()}
-
-
 def header_align(name: str) -> int:
-    """Bytes to a multiple of which a file's header is padded; 1 for the audio encoder, as it is
-    published."""
+    """The multiple that a published file's header is padded to, in bytes: 1 is no padding."""
     return 1 if name == f"{AUDIO_ENCODER}/{AUDIO_WEIGHTS}" else 8
-
-
-def published_configs(sizes: CheckpointConfigs) -> dict[str, dict[str, Any]]:
-    """The config.json files of a checkpoint, by path inside it."""
-    configs = {
-        f"{GENERATOR_FOLDERS[sizes.variant]}/{CONFIG}": {
-            **to_config(sizes.generator),
-            "has_image_input": False,
-            "text_dim": _TEXT_DIM,
-        },
-        f"{AUDIO_ENCODER}/{CONFIG}": to_config(sizes.audio_encoder),
-    }
-    if isinstance(sizes.vae, LTXVAEConfig):  # the Wan VAE has none
-        configs[f"{VAE_FOLDERS[sizes.variant]}/{CONFIG}"] = to_config(sizes.vae)
-    return configs
 
 
 def _random_weight(key: str, shapes: Shapes, seed: str) -> Tensor:
@@ -247,19 +221,25 @@ def write_checkpoint(
     Returns:
         The folder.
     """
-    folder = Path(folder)
-    for name, config in published_configs(sizes).items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    folder, variant = Path(folder), sizes.variant
+    generator = to_config(sizes.generator) | {"has_image_input": False, "text_dim": _TEXT_DIM}
+    configs = {GENERATOR_FOLDERS[variant]: generator, AUDIO_ENCODER: to_config(sizes.audio_encoder)}
+    if variant == "lite":  # the Wan VAE has none
+        configs[VAE_FOLDERS[variant]] = to_config(sizes.vae)
     for name, shapes in published_shapes(sizes, unused=unused).items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.parent.name in configs:
+            text = json.dumps(configs[path.parent.name], indent=2) + "\n"
+            path.with_name(CONFIG).write_text(text, encoding="utf-8")
         tensors = ((key, _random_weight(key, shapes, f"{seed}/{name}").to(dtype)) for key in shapes)
         if path.suffix in TORCH_SUFFIXES:
             torch.save(dict(tensors), path)
             continue
         with path.open("wb") as file:
-            entries = {key: Entry(dtype, shape) for key, shape in shapes.items()}
-            write_safetensors(file, entries, tensors, {"format": "pt"}, align=header_align(name))
+            entries = {
+                key: torch.empty(shape, dtype=dtype, device="meta") for key, shape in shapes.items()
+            }
+            layout = lay_out(entries, {"format": "pt"}, header_align(name))
+            write_safetensors(file, layout, tensors)
     return folder

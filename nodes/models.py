@@ -172,6 +172,10 @@ class AudioEncoderModel:
     patcher: Any
     geometry: ChunkGeometry
 
+    def get_models(self) -> list[Any]:
+        """What ComfyUI's memory management asks of an object that is passed between nodes."""
+        return [self.patcher]
+
 
 def load_encoder(component: Component, geometry: ChunkGeometry) -> AudioEncoderModel:
     """The audio encoder of a checkpoint; it computes in float32."""

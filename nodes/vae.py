@@ -93,6 +93,9 @@ class FlashHeadVAE:
         """Frames a latent frame."""
         return self.geometry.vae_stride[0]
 
+    def get_models(self) -> list[Any]:
+        return [self.patcher]
+
 
 def load_vae(
     component: Component, geometry: ChunkGeometry, limits: CheckpointLimits | None = None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,16 @@ from ..models.generator import Generator
 from ..models.ltx_vae import LTXVAE
 from ..models.wan_vae import WanVAE
 from ..models.wav2vec2 import AudioEncoder
-from .configs import read_audio_encoder_config, read_generator_config, read_wan_config
-from .layout import AUDIO_WEIGHTS, CONFIG, VAE_FILES, WEIGHTS, check_audio_folder
-from .ltx_file import is_ltx, open_ltx_vae
-from .weights import Component, WeightFile, Weights, open_weights, read_config
+from ..variants import AUDIO_REPOSITORY, REPOSITORY
+from .configs import (
+    read_audio_encoder_config,
+    read_generator_config,
+    read_ltx_config,
+    read_wan_config,
+)
+from .layout import AUDIO_WEIGHTS, CONFIG, VAE_FILES, WEIGHTS, require
+from .ltx_file import is_ltx, is_original, read_original
+from .weights import Component, WeightFile, Weights, open_weights
 
 FORMAT = "flashhead"
 BUNDLE = "bundle"
@@ -30,6 +36,7 @@ ROLES = {
 }
 """What a weight file can be, in words."""
 
+_OTHER_AUDIO_WEIGHTS = ("pytorch_model.bin", "tf_model.h5")
 Config = Mapping[str, Any] | None
 VAEComponent = Component[LTXVAE | WanVAE]
 
@@ -82,8 +89,15 @@ def open_vae(path: Path) -> VAEComponent:
 def open_audio_encoder(path: Path) -> Component[AudioEncoder]:
     """wav2vec2-base from Hugging Face's folder (or its weight file). Raises `CheckpointError`."""
     if path.is_dir():
-        check_audio_folder(path)
-        path = path / AUDIO_WEIGHTS
+        folder, path = path, path / AUDIO_WEIGHTS
+        require(folder / CONFIG, AUDIO_REPOSITORY)
+        other = next((name for name in _OTHER_AUDIO_WEIGHTS if (folder / name).is_file()), None)
+        if other is not None and not path.is_file():
+            raise CheckpointError(
+                f"{folder} holds the audio encoder as {other} alone, which is not read; download "
+                f"{AUDIO_WEIGHTS} from {AUDIO_REPOSITORY} into it."
+            )
+        require(path, AUDIO_REPOSITORY)
     return audio_encoder_in(WeightFile(path))
 
 
@@ -92,8 +106,9 @@ def open_audio_encoder(path: Path) -> Component[AudioEncoder]:
 
 def generator_in(file: Weights, config: Config = None) -> Component[Generator]:
     """The generator whose tensors a file holds. Raises `CheckpointError`."""
-    sizes = read_generator_config(_or_beside(config, file), file.shapes, file.where)
-    return Component(partial(Generator, sizes), sizes, file, file.shapes, file.__getitem__)
+    config = _or_beside(config, file, REPOSITORY)
+    sizes = read_generator_config(config, file.shapes, file.where)
+    return Component(Generator, sizes, file, file.shapes, file.__getitem__)
 
 
 def vae_in(file: Weights, config: Config = None) -> VAEComponent:
@@ -103,15 +118,19 @@ def vae_in(file: Weights, config: Config = None) -> VAEComponent:
     """
     if is_wan(file.shapes):
         sizes = read_wan_config(file.shapes, file.where)
-        return Component(
-            partial(WanVAE, sizes), sizes, file, file.shapes, lambda key: channels_last(file[key])
+        return Component(WanVAE, sizes, file, file.shapes, lambda key: channels_last(file[key]))
+    if not is_ltx(file.shapes):
+        raise CheckpointError(
+            f"{file.where} is neither the Wan 2.1 VAE nor the LTX 0.9.0 VAE: its "
+            f"{len(file.shapes)} tensors are named like '{next(iter(file.shapes), '')}'."
         )
-    if is_ltx(file.shapes):
-        return open_ltx_vae(file, config)
-    raise CheckpointError(
-        f"{file.where} is neither the Wan 2.1 VAE nor the LTX 0.9.0 VAE: its "
-        f"{len(file.shapes)} tensors are named like '{next(iter(file.shapes), '')}'."
-    )
+    if is_original(file.shapes):
+        ltx_sizes, names = read_original(file)
+    else:
+        config = _or_beside(config, file, f"{REPOSITORY}, where it lies beside the LTX VAE")
+        ltx_sizes, names = read_ltx_config(config, file.where), {key: key for key in file.shapes}
+    shapes = {new: file.shapes[old] for new, old in names.items()}
+    return Component(LTXVAE, ltx_sizes, file, shapes, lambda key: file[names[key]])
 
 
 def is_wan(keys: Iterable[str]) -> bool:
@@ -137,7 +156,7 @@ def audio_encoder_in(file: Weights, config: Config = None) -> Component[AudioEnc
 
     The positional convolution's weight normalisation is folded into a plain weight.
     """
-    sizes = read_audio_encoder_config(_or_beside(config, file), file.where)
+    sizes = read_audio_encoder_config(_or_beside(config, file, AUDIO_REPOSITORY), file.where)
     names = {key.removeprefix("wav2vec2."): key for key in file.shapes}
     shapes = {new: file.shapes[old] for new, old in names.items()}
     norm = next(
@@ -153,7 +172,7 @@ def audio_encoder_in(file: Weights, config: Config = None) -> Component[AudioEnc
         length = torch.linalg.vector_norm(direction, dim=(0, 1), keepdim=True)
         return direction * (scale / length)
 
-    return Component(partial(AudioEncoder, sizes), sizes, file, shapes, read)
+    return Component(AudioEncoder, sizes, file, shapes, read)
 
 
 PARTS: dict[str, Callable[[Weights, Config], Component[Any]]] = {
@@ -164,5 +183,15 @@ PARTS: dict[str, Callable[[Weights, Config], Component[Any]]] = {
 """A bundle's parts by name, and what opens each."""
 
 
-def _or_beside(config: Config, file: Weights) -> Mapping[str, Any]:
-    return read_config(file.path.parent / CONFIG) if config is None else config
+def _or_beside(config: Config, file: Weights, repository: str) -> Mapping[str, Any]:
+    if config is not None:
+        return config
+    path = file.path.parent / CONFIG
+    require(path, repository)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is not readable JSON: {error}.") from error
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path} holds a {type(found).__name__}; expected a JSON object.")
+    return found

@@ -6,7 +6,7 @@ Every function raises `CheckpointError`, which names the file and the key.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, Field, asdict, dataclass, fields
 from typing import Any
 
 from ..errors import CheckpointError
@@ -25,24 +25,30 @@ def _is_size(value: Any) -> bool:
     return type(value) is int and 0 < value <= _LARGEST
 
 
-def _is_layer_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= _MOST_LAYERS
-
-
 def _is_flag(value: Any) -> bool:
     return isinstance(value, bool)
 
 
-def _is_epsilon(value: Any) -> bool:
-    return type(value) in (int, float) and 0 < value < 1
+# By a field's name, or else by its type: which values (or list entries) fit, and that in words.
+_LAYERS = (
+    lambda value: type(value) is int and 0 <= value <= _MOST_LAYERS,
+    "{count} numbers of layers",
+)
+_CHECKS: dict[Any, tuple[Callable[[Any], bool], str]] = {
+    "layers_per_block": _LAYERS,
+    "decoder_layers_per_block": _LAYERS,
+    "int": (_is_size, "a size above 0"),
+    "bool": (_is_flag, "true or false"),
+    "float": (lambda value: type(value) is float and 0 < value < 1, "a number between 0 and 1"),
+    "tuple[int, int, int]": (_is_size, "[t, h, w] above 0"),
+    "tuple[int, ...]": (_is_size, "sizes above 0"),
+    "tuple[bool, ...]": (_is_flag, "{count} times true or false"),
+}
 
 
 @dataclass(frozen=True)
-class ConfigReader:
-    """A config and the file it is from; every method reads and checks one value.
-
-    All raise `CheckpointError` for a value that is missing or out of range.
-    """
+class _Reader:
+    """The contents of a config.json and the file it is from, for error messages."""
 
     config: Mapping[str, Any]
     where: str
@@ -53,61 +59,37 @@ class ConfigReader:
             f"{self.where}: config's {key} is {self.config[key]!r}; expected {expected}."
         )
 
-    def get(self, key: str, fits: Callable[[Any], bool], expected: str) -> Any:
-        """A value for which `fits` is true; `expected` says in words which those are."""
+    def fields(self, network: type[NetworkConfig], **counts: int) -> dict[str, Any]:
+        """The fields of a network's dataclass, each checked; `counts`: lengths of its lists."""
+        return {
+            field.name: self.value(field, counts.get(field.name))
+            for field in fields(network)
+            if field.name not in _NOT_IN_CONFIG
+        }
+
+    def value(self, field: Field[Any], count: int | None) -> Any:
+        """One field's value; a list as a tuple."""
+        key, kind = field.name, str(field.type)
         if key not in self.config:
             raise CheckpointError(
                 f"{self.where}: config has no '{key}'; is this the file of another model?"
             )
-        if not fits(self.config[key]):
-            raise self.error(key, expected)
-        return self.config[key]
-
-    def size(self, key: str) -> int:
-        return self.get(key, _is_size, "a size above 0")
-
-    def layers(self, key: str) -> int:
-        if self.size(key) > _MOST_LAYERS:
+        value = self.config[key]
+        if value is None and kind.endswith("None"):
+            return None
+        fits, expected = _CHECKS.get(key) or _CHECKS[kind]
+        is_list = kind.startswith("tuple")
+        if is_list:
+            if not isinstance(value, list | tuple) or not value:
+                raise self.error(key, "a list")
+            if len(value) != (count or len(value)) or len(value) > _MOST_LAYERS:
+                raise self.error(key, f"{count or 'fewer'} values")
+            value = tuple(value)
+        if not all(map(fits, value if is_list else (value,))):
+            raise self.error(key, expected.format(count=count))
+        if key in ("num_layers", "num_hidden_layers") and value > _MOST_LAYERS:
             raise self.error(key, f"1 to {_MOST_LAYERS}")
-        return self.config[key]
-
-    def flag(self, key: str) -> bool:
-        return self.get(key, _is_flag, "true or false")
-
-    def epsilon(self, key: str) -> float:
-        """What keeps a norm from dividing by zero."""
-        return float(self.get(key, _is_epsilon, "a number between 0 and 1"))
-
-    def divisor(self, key: str, of: str) -> int:
-        """A size that divides another without remainder."""
-        if self.size(of) % self.size(key):
-            raise self.error(key, f"a divisor of {of}, {self.config[of]}")
-        return self.config[key]
-
-    def strides(self, key: str) -> tuple[int, int, int]:
-        t, h, w = self._list(key, 3, _is_size, "[t, h, w] above 0")
-        return (t, h, w)
-
-    def sizes(self, key: str, count: int | None = None) -> tuple[int, ...]:
-        """A list of sizes; `count` of them, or any number above 0."""
-        return self._list(key, count, _is_size, "sizes above 0")
-
-    def counts(self, key: str, count: int) -> tuple[int, ...]:
-        """A list of `count` numbers of layers, 0 among them."""
-        return self._list(key, count, _is_layer_count, f"{count} numbers of layers")
-
-    def flags(self, key: str, count: int) -> tuple[bool, ...]:
-        return self._list(key, count, _is_flag, f"{count} times true or false")
-
-    def _list(
-        self, key: str, count: int | None, fits: Callable[[Any], bool], expected: str
-    ) -> tuple[Any, ...]:
-        value = self.get(key, lambda v: isinstance(v, list | tuple) and len(v) > 0, "a list")
-        if len(value) != (count or len(value)) or len(value) > _MOST_LAYERS:
-            raise self.error(key, f"{count or 'fewer'} values")
-        if not all(map(fits, value)):
-            raise self.error(key, expected)
-        return tuple(value)
+        return value
 
 
 def read_generator_config(config: Mapping[str, Any], shapes: Shapes, where: str) -> GeneratorConfig:
@@ -121,28 +103,20 @@ def read_generator_config(config: Mapping[str, Any], shapes: Shapes, where: str)
             f"{where}: the key 'audio_proj.proj1.weight' or 'audio_proj.proj3.weight' is "
             "missing or not a matrix; this is not a FlashHead generator."
         ) from error
-    read = ConfigReader(config, where)
-    dim = read.size("dim")
+    read = _Reader(config, where)
+    sizes = read.fields(GeneratorConfig, patch_size=3, vae_stride=3)
+    dim = sizes["dim"]
     if first_inputs % audio_window or token_outputs % dim:
         raise CheckpointError(
             f"{where}: audio_proj.proj1 takes {first_inputs} inputs and proj3 gives "
             f"{token_outputs} outputs; expected multiples of {audio_window} and of dim {dim}."
         )
-    if dim % (2 * read.size("num_heads")):
+    if dim % (2 * sizes["num_heads"]):
         raise read.error("num_heads", f"heads of equal and even width out of dim {dim}")
-    if read.size("freq_dim") % 2:
+    if sizes["freq_dim"] % 2:
         raise read.error("freq_dim", "an even number: half are cosines, half sines")
     return GeneratorConfig(
-        dim=dim,
-        ffn_dim=read.size("ffn_dim"),
-        num_heads=read.size("num_heads"),
-        num_layers=read.layers("num_layers"),
-        freq_dim=read.size("freq_dim"),
-        in_dim=read.size("in_dim"),
-        out_dim=read.size("out_dim"),
-        eps=read.epsilon("eps"),
-        patch_size=read.strides("patch_size"),
-        vae_stride=read.strides("vae_stride"),
+        **sizes,
         audio_width=first_inputs // audio_window,
         audio_hidden=hidden,
         audio_tokens=token_outputs // dim,
@@ -158,23 +132,14 @@ def read_audio_encoder_config(config: Mapping[str, Any], where: str) -> AudioEnc
             f"{where}: this wav2vec2 normalises every convolution (a 'large' layout); "
             "FlashHead was trained on facebook/wav2vec2-base-960h."
         )
-    read = ConfigReader(config, where)
-    conv_dim = read.sizes("conv_dim")
-    return AudioEncoderConfig(
-        conv_dim=conv_dim,
-        conv_kernel=read.sizes("conv_kernel", len(conv_dim)),
-        conv_stride=read.sizes("conv_stride", len(conv_dim)),
-        conv_bias=read.flag("conv_bias"),
-        hidden_size=read.size("hidden_size"),
-        intermediate_size=read.size("intermediate_size"),
-        num_attention_heads=read.divisor("num_attention_heads", of="hidden_size"),
-        num_hidden_layers=read.layers("num_hidden_layers"),
-        num_conv_pos_embeddings=read.size("num_conv_pos_embeddings"),
-        num_conv_pos_embedding_groups=read.divisor(
-            "num_conv_pos_embedding_groups", of="hidden_size"
-        ),
-        layer_norm_eps=read.epsilon("layer_norm_eps"),
-    )
+    read = _Reader(config, where)
+    count = _length(config, "conv_dim")
+    sizes = read.fields(AudioEncoderConfig, conv_kernel=count, conv_stride=count)
+    hidden = sizes["hidden_size"]
+    for key in ("num_attention_heads", "num_conv_pos_embedding_groups"):
+        if hidden % sizes[key]:
+            raise read.error(key, f"a divisor of hidden_size, {hidden}")
+    return AudioEncoderConfig(**sizes)
 
 
 def read_ltx_config(config: Mapping[str, Any], where: str) -> LTXVAEConfig:
@@ -195,23 +160,21 @@ def read_ltx_config(config: Mapping[str, Any], where: str) -> LTXVAEConfig:
         field.name: field.default for field in fields(LTXVAEConfig) if field.default is not MISSING
     }
     defaults["spatio_temporal_scaling"] = (True, True, True, False)
-    read = ConfigReader({**defaults, **config}, where)
-    widths = read.sizes("block_out_channels")
-    decoder_layers = read.config["decoder_layers_per_block"]
-    if decoder_layers is not None:
-        decoder_layers = read.counts("decoder_layers_per_block", len(widths) + 1)
-    return LTXVAEConfig(
-        block_out_channels=widths,
-        layers_per_block=read.counts("layers_per_block", len(widths) + 1),
-        spatio_temporal_scaling=read.flags("spatio_temporal_scaling", len(widths)),
-        latent_channels=read.size("latent_channels"),
-        in_channels=read.size("in_channels"),
-        out_channels=read.size("out_channels"),
-        patch_size=read.size("patch_size"),
-        encoder_causal=read.flag("encoder_causal"),
-        decoder_causal=read.flag("decoder_causal"),
-        decoder_layers_per_block=decoder_layers,
+    config = {**defaults, **config}
+    count = _length(config, "block_out_channels")
+    sizes = _Reader(config, where).fields(
+        LTXVAEConfig,
+        layers_per_block=count + 1,
+        decoder_layers_per_block=count + 1,
+        spatio_temporal_scaling=count,
     )
+    return LTXVAEConfig(**sizes)
+
+
+def _length(config: Mapping[str, Any], key: str) -> int:
+    """How many entries other lists must have: as many as this one (0 where it is no list)."""
+    value = config.get(key)
+    return len(value) if isinstance(value, list | tuple) else 0
 
 
 def read_wan_config(shapes: Shapes, where: str) -> WanVAEConfig:

@@ -18,7 +18,7 @@ from .bundle_file import BundleHeader
 from .configs import to_config
 from .float8 import SCALE, in_float8, is_matrix, quantize
 from .loading import open_checkpoint
-from .safetensors_writer import Entry, OnBytes, lay_out, write_safetensors
+from .safetensors_writer import OnBytes, lay_out, write_safetensors
 from .weights import Component
 
 
@@ -65,10 +65,7 @@ def convert(
     checkpoint = open_checkpoint(source, variant, vae=vae, audio_encoder=audio_encoder)
     parts = checkpoint.parts
     _check_destination(destination, parts, overwrite)
-    plans = {name: _plan(name, part, STORAGE_DTYPES[dtype]) for name, part in parts.items()}
-    entries = {
-        f"{name}.{key}": entry for name, plan in plans.items() for key, entry in plan.items()
-    }
+    entries = _plan(parts, STORAGE_DTYPES[dtype])
     metadata = BundleHeader(
         checkpoint.variant,
         dtype,
@@ -76,21 +73,15 @@ def convert(
         {name: "/".join(part.file.path.absolute().parts[-2:]) for name, part in parts.items()},
         limits or checkpoint.limits,
     ).to_metadata()
-    size = lay_out(entries, metadata).file_size
-    free = shutil.disk_usage(destination.parent).free
+    layout = lay_out(entries, metadata)
+    size, free = layout.file_size, shutil.disk_usage(destination.parent).free
     if free < size:
         raise FlashHeadError(
             f"The bundle needs {size / 1e9:.2f} GB, and {destination.absolute().parent} has "
             f"{free / 1e9:.2f} GB free."
         )
-
-    def tensors() -> Iterator[tuple[str, Tensor]]:
-        for name, part in parts.items():
-            for key, tensor in _converted(part, plans[name]):
-                yield f"{name}.{key}", tensor
-
     with replacing(destination) as file:
-        write_safetensors(file, entries, tensors(), metadata, on_bytes)
+        write_safetensors(file, layout, _converted(parts, entries), on_bytes)
     return size
 
 
@@ -108,40 +99,43 @@ def _check_destination(path: Path, parts: Mapping[str, Component[Any]], overwrit
         raise FlashHeadError(f"{path} exists already; give another name, or force its replacement.")
 
 
-def _plan(name: str, part: Component[Any], dtype: torch.dtype) -> dict[str, Entry]:
-    """The entries to write for a part, by our keys; a float8 matrix is followed by its scales."""
+def _plan(parts: Mapping[str, Component[Any]], dtype: torch.dtype) -> dict[str, Tensor]:
+    """What to write by a bundle's keys, on the meta device; float8 matrices have their scales."""
     entries = {}
-    for key, tensor in part.plain.state_dict().items():
-        shape = tuple(tensor.shape)
-        if name == "audio_encoder":
-            stored = torch.float32
-        elif not is_matrix(key, shape):
-            stored = part.read(key).dtype
-        elif dtype == FLOAT8 and not (name == "generator" and in_float8(key, shape)):
-            stored = torch.bfloat16
-        else:
-            stored = dtype
-        entries[key] = Entry(stored, shape)
-        if stored == FLOAT8:
-            entries[key + SCALE] = Entry(torch.float32, shape[:1])
+    for name, part in parts.items():
+        for key, tensor in part.plain.state_dict().items():
+            shape = tuple(tensor.shape)
+            if name == "audio_encoder":
+                stored = torch.float32
+            elif not is_matrix(key, shape):
+                stored = part.read(key).dtype
+            elif dtype == FLOAT8 and not (name == "generator" and in_float8(key, shape)):
+                stored = torch.bfloat16
+            else:
+                stored = dtype
+            entries[f"{name}.{key}"] = tensor.to(stored)
+            if stored == FLOAT8:
+                entries[f"{name}.{key}{SCALE}"] = torch.empty(shape[:1], device="meta")
     return entries
 
 
-def _converted(part: Component[Any], plan: Mapping[str, Entry]) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of a plan, in the dtypes to write; raises `CheckpointError` for an overflow."""
-    for key, entry in plan.items():
-        if key.endswith(SCALE) and key.removesuffix(SCALE) in plan:
-            continue  # written with its matrix
-        tensor = part.read(key)
-        _check_range(tensor, entry.dtype, key, part.file.where)
-        if entry.dtype == FLOAT8:
-            stored, scale = quantize(tensor)
-            yield key + SCALE, scale
-        else:
-            stored = tensor.to(entry.dtype)
-        yield key, stored
-        del tensor, stored  # before the next one is read
-        part.file.release()
+def _converted(
+    parts: Mapping[str, Component[Any]], entries: Mapping[str, Tensor]
+) -> Iterator[tuple[str, Tensor]]:
+    """The tensors in the dtypes to write; raises `CheckpointError` for an overflow."""
+    for name, part in parts.items():
+        for key in part.plain.state_dict():
+            tensor, written = part.read(key), f"{name}.{key}"
+            dtype = entries[written].dtype
+            _check_range(tensor, dtype, key, part.file.where)
+            if dtype == FLOAT8:
+                stored, scale = quantize(tensor)
+                yield written + SCALE, scale
+            else:
+                stored = tensor.to(dtype)
+            yield written, stored
+            del tensor, stored  # before the next one is read
+            part.file.release()
 
 
 def _check_range(tensor: Tensor, dtype: torch.dtype, key: str, where: str) -> None:

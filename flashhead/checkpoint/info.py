@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from .loading import Checkpoint, open_checkpoint
 from .ltx_file import is_original
 from .weights import Component, open_weights
 
+Row = tuple[str, str]
 _WEIGHT_FILES = (WEIGHTS, AUDIO_WEIGHTS, *VAE_FILES["VAE_Wan"])
 
 
@@ -37,45 +38,46 @@ def describe(path: str | Path, *, sha256: bool = False) -> str:
     if not path.exists():
         raise CheckpointError(f"{path} does not exist.")
     path = find_snapshot(path)
+    variants = find_variants(path)
+    if variants:
+        lines = [f"{path}: published folder with {', '.join(variants)}"]
+        for variant in variants:
+            lines += ["", variant, *_table(_variant(path, variant, sha256))]
+        return "\n".join(lines)
     if path.is_dir():
-        variants = find_variants(path)
-        if variants:
-            lines = [f"{path}: published folder with {', '.join(variants)}"]
-            for variant in variants:
-                lines += ["", variant, *_indented(_variant(path, variant, sha256))]
-            return "\n".join(lines)
         inside = [path / name for name in _WEIGHT_FILES if (path / name).is_file()]
         if not inside:
             find_layout(path)  # raises an error that says what a published folder would hold
         path = inside[0]
     file = open_weights(path)
     role = role_of(file)
+    rows: list[Row] = []
     if role == BUNDLE:
         header, parts = open_bundle(file)
         checkpoint = Checkpoint(header.variant, **parts, limits=header.limits)
         size = _bytes(path.stat().st_size)
         title = f"one-file bundle of {header.variant}, stored as {header.dtype}, {size}"
-        lines = [*_bundle(checkpoint, header.sources)]
+        for name, part in parts.items():
+            rows += _component(part, f"from {header.sources.get(name, 'an unknown file')}")
+        rows += _whole(checkpoint)
     else:
         component = PARTS[role](file, None)
         title = _summary(component)[0]
-        lines = [*_alone(component)]
+        rows += [*_component(component, path.name), *_totals([component])]
     if sha256:
-        lines.append(_checksum(path))
-    return "\n".join([f"{path}: {title}", *_indented(lines)])
+        rows.append(_checksum(path))
+    return "\n".join([f"{path}: {title}", *_table(rows)])
 
 
-def _bundle(checkpoint: Checkpoint, sources: Mapping[str, str]) -> Iterator[str]:
-    for name, component in checkpoint.parts.items():
-        yield from _component(component, f"from {sources.get(name, 'an unknown file')}")
-    yield from _whole(checkpoint)
+def _table(rows: Iterable[Row]) -> list[str]:
+    return [f"  {label:15}{text}" for label, text in rows]
 
 
-def _variant(root: Path, variant: str, sha256: bool) -> Iterator[str]:
+def _variant(root: Path, variant: str, sha256: bool) -> Iterator[Row]:
     try:
         checkpoint = open_checkpoint(root, variant)
     except CheckpointError as error:
-        yield _line("cannot load", str(error))
+        yield "cannot load", str(error)
         return
     for component in checkpoint.parts.values():
         yield from _component(component, component.file.path.parent.name)
@@ -84,26 +86,16 @@ def _variant(root: Path, variant: str, sha256: bool) -> Iterator[str]:
     yield from _whole(checkpoint)
 
 
-def _whole(checkpoint: Checkpoint) -> Iterator[str]:
-    yield from _chunks(checkpoint.generator.config)
-    yield _weights(checkpoint.parts.values())
+def _whole(checkpoint: Checkpoint) -> Iterator[Row]:
+    yield from _totals(checkpoint.parts.values())
     height, width = checkpoint.native_size
     need = working_memory(checkpoint.generator.config, torch.bfloat16, (height, width))
-    yield _line(
-        "", f"and about {_bytes(need)} for a chunk at {width}x{height} in bfloat16 (an estimate)"
-    )
+    yield "", f"and about {_bytes(need)} for a chunk at {width}x{height} in bfloat16 (an estimate)"
     if checkpoint.limits:
-        yield _line("trained", f"at {width}x{height} alone, on drawn faces")
+        yield "trained", f"at {width}x{height} alone, on drawn faces"
 
 
-def _alone(component: Component[Any]) -> Iterator[str]:
-    yield from _component(component, component.file.path.name)
-    if isinstance(component.config, GeneratorConfig):
-        yield from _chunks(component.config)
-    yield _weights([component])
-
-
-def _component(component: Component[Any], name: str) -> Iterator[str]:
+def _component(component: Component[Any], name: str) -> Iterator[Row]:
     """What is stored of a component, all of its file's tensors counted, and its sizes."""
     entries = component.file.entries.values()
     elements = sum(math.prod(entry.shape) for entry in entries)
@@ -112,8 +104,8 @@ def _component(component: Component[Any], name: str) -> Iterator[str]:
         stored[entry.dtype] = stored.get(entry.dtype, 0) + entry.nbytes
     sizes = " + ".join(f"{dtype} {_bytes(size)}" for dtype, size in stored.items())
     label, summary = _summary(component)
-    yield _line(label, f"{name}: {elements:,} elements in {len(entries)} tensors, {sizes}")
-    yield _line("", summary)
+    yield label, f"{name}: {elements:,} elements in {len(entries)} tensors, {sizes}"
+    yield "", summary
 
 
 def _summary(component: Component[Any]) -> tuple[str, str]:
@@ -139,23 +131,8 @@ def _summary(component: Component[Any]) -> tuple[str, str]:
     )
 
 
-def _chunks(config: GeneratorConfig) -> Iterator[str]:
-    geometry = config.geometry
-    new, high, wide = geometry.new_frames, *geometry.size_multiples
-    yield _line(
-        "chunk",
-        f"{geometry.frames} frames: {geometry.motion_frames} of motion, {new} new "
-        f"({new / FPS:.2f} s, {geometry.new_samples:,} samples at 16 kHz)",
-    )
-    yield _line("sizes", f"width in multiples of {wide}, height in multiples of {high}")
-    if not any(side % step for side, step in zip(PUBLISHED_SIZE, (high, wide), strict=True)):
-        latents = geometry.latent_shape(PUBLISHED_SIZE)
-        tokens = math.prod(latents[1:]) // math.prod(config.patch_size)
-        yield _line("", f"512x512 is {_times(latents)} latents, {tokens:,} tokens")
-
-
-def _weights(components: Iterable[Component[Any]]) -> str:
-    """Memory that the weights that are used take, by dtype."""
+def _totals(components: Iterable[Component[Any]]) -> Iterator[Row]:
+    """A generator's chunks, and the memory that the weights in use take, by dtype."""
     encoder = rest = 0
     for component in components:
         used = sum(tensor.numel() for tensor in component.plain.state_dict().values())
@@ -163,26 +140,35 @@ def _weights(components: Iterable[Component[Any]]) -> str:
             encoder += used
         else:
             rest += used
+        if isinstance(component.config, GeneratorConfig):
+            yield from _chunks(component.config)
     weights = f"weights take {_bytes(4 * (encoder + rest))} in float32"
     if rest:
         weights += f", {_bytes(4 * encoder + 2 * rest)} in bfloat16 or float16"
-    return _line("memory", weights + (" (the audio encoder always float32)" if encoder else ""))
+    yield "memory", weights + (" (the audio encoder always float32)" if encoder else "")
 
 
-def _checksum(path: Path) -> str:
+def _chunks(config: GeneratorConfig) -> Iterator[Row]:
+    geometry = config.geometry
+    new, high, wide = geometry.new_frames, *geometry.size_multiples
+    yield (
+        "chunk",
+        f"{geometry.frames} frames: {geometry.motion_frames} of motion, {new} new "
+        f"({new / FPS:.2f} s, {geometry.new_samples:,} samples at 16 kHz)",
+    )
+    yield "sizes", f"width in multiples of {wide}, height in multiples of {high}"
+    if not any(side % step for side, step in zip(PUBLISHED_SIZE, (high, wide), strict=True)):
+        latents = geometry.latent_shape(PUBLISHED_SIZE)
+        tokens = math.prod(latents[1:]) // math.prod(config.patch_size)
+        yield "", f"512x512 is {_times(latents)} latents, {tokens:,} tokens"
+
+
+def _checksum(path: Path) -> Row:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
-    return _line("sha256", f"{digest.hexdigest()}  {path.name}")
-
-
-def _line(label: str, text: str) -> str:
-    return f"{label:15}{text}"
-
-
-def _indented(lines: Iterable[str]) -> list[str]:
-    return [f"  {line}" for line in lines]
+    return "sha256", f"{digest.hexdigest()}  {path.name}"
 
 
 def _times(numbers: tuple[int, ...]) -> str:

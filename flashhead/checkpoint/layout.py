@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CheckpointError
@@ -17,17 +16,6 @@ VAE_FILES = {"VAE_LTX": (WEIGHTS,), "VAE_Wan": ("Wan2.1_VAE.pth", "wan_2.1_vae.s
 AUDIO_ENCODER = "wav2vec2-base-960h"
 AUDIO_WEIGHTS = "model.safetensors"
 _AUDIO_CACHE = "models--facebook--wav2vec2-base-960h"
-_OTHER_AUDIO_WEIGHTS = ("pytorch_model.bin", "tf_model.h5")
-
-
-@dataclass(frozen=True)
-class Layout:
-    """The paths of a variant's three components, each a folder or a weight file."""
-
-    variant: str
-    generator: Path
-    vae: Path
-    audio_encoder: Path
 
 
 def find_variants(root: Path) -> list[str]:
@@ -64,7 +52,7 @@ def find_layout(
     *,
     vae: str | Path | None = None,
     audio_encoder: str | Path | None = None,
-) -> Layout:
+) -> tuple[str, Path, Path, Path]:
     """Find a variant's components, which may lie in several folders.
 
     Args:
@@ -74,6 +62,10 @@ def find_layout(
         vae: its weight file or folder; None means in the variant's folder beside the generator's.
         audio_encoder: its folder or weight file; None means inside the published folder, or where
             Hugging Face's tools and other node packs put it (see `_audio_folders`).
+
+    Returns:
+        The variant, and the paths of its generator, VAE and audio encoder, each a folder or a
+        weight file.
 
     Raises:
         CheckpointError: nothing there, several variants and none named, an unknown variant, or a
@@ -89,9 +81,9 @@ def find_layout(
     else:
         variant = _choose_variant(root, variant)
         generator = folder = root / GENERATOR_FOLDERS[variant]
-        _require(folder / WEIGHTS, REPOSITORY)
-    _require(folder / CONFIG, REPOSITORY)
-    return Layout(
+        require(folder / WEIGHTS, REPOSITORY)
+    require(folder / CONFIG, REPOSITORY)
+    return (
         variant,
         generator,
         _find_vae(root, variant) if vae is None else Path(vae),
@@ -142,7 +134,8 @@ def _choose_variant(root: Path, variant: str | None) -> str:
     return variant
 
 
-def _require(file: Path, repository: str) -> None:
+def require(file: Path, repository: str) -> None:
+    """Raise `CheckpointError` unless a file is there; it says where to download it."""
     if not file.is_file():
         raise CheckpointError(f"{file} does not exist; download it from {repository}.")
 
@@ -167,21 +160,7 @@ def _find_audio_encoder(root: Path) -> Path:
             f"{AUDIO_REPOSITORY} ({CONFIG} and {AUDIO_WEIGHTS}) into it, or say where the audio "
             "encoder is."
         )
-    folder = next((f for f in folders if (f / AUDIO_WEIGHTS).is_file()), folders[0])
-    check_audio_folder(folder)
-    return folder
-
-
-def check_audio_folder(folder: Path) -> None:
-    """Raise `CheckpointError` unless the audio encoder's two files are in a folder."""
-    _require(folder / CONFIG, AUDIO_REPOSITORY)
-    other = next((name for name in _OTHER_AUDIO_WEIGHTS if (folder / name).is_file()), None)
-    if other is not None and not (folder / AUDIO_WEIGHTS).is_file():
-        raise CheckpointError(
-            f"{folder} holds the audio encoder as {other} alone, which is not read; download "
-            f"{AUDIO_WEIGHTS} from {AUDIO_REPOSITORY} into it."
-        )
-    _require(folder / AUDIO_WEIGHTS, AUDIO_REPOSITORY)
+    return next((f for f in folders if (f / AUDIO_WEIGHTS).is_file()), folders[0])
 
 
 def _audio_folders(root: Path) -> Iterator[Path]:

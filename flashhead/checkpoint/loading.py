@@ -121,12 +121,14 @@ def open_checkpoint(
             f"{path} is {ROLES[role]} alone; expected the folder of {REPOSITORY}, a one-file "
             "bundle, or a generator's weight file."
         )
-    layout = find_layout(path, variant, vae=vae, audio_encoder=audio_encoder)
+    variant, generator, vae, audio_encoder = find_layout(
+        path, variant, vae=vae, audio_encoder=audio_encoder
+    )
     return Checkpoint(
-        layout.variant,
-        open_generator(layout.generator) if file is None else generator_in(file),
-        open_vae(layout.vae),
-        open_audio_encoder(layout.audio_encoder),
+        variant,
+        open_generator(generator) if file is None else generator_in(file),
+        open_vae(vae),
+        open_audio_encoder(audio_encoder),
     )
 
 

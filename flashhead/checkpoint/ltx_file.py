@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from ..errors import CheckpointError
 from ..models.config import LTXVAEConfig
-from ..models.ltx_vae import LTXVAE
-from ..variants import REPOSITORY
 from .configs import read_ltx_config
-from .layout import CONFIG
-from .weights import Component, Weights, read_config
+from .weights import Weights
 
 _STATISTICS = {
     "per_channel_statistics.mean-of-means": "latents_mean",
@@ -38,28 +34,7 @@ def is_original(keys: Iterable[str]) -> bool:
     return any(key.removeprefix(_PREFIX) in _STATISTICS for key in keys)
 
 
-def open_ltx_vae(file: Weights, config: Mapping[str, Any] | None = None) -> Component[LTXVAE]:
-    """The LTX 0.9.0 VAE in either layout.
-
-    `config` is what diffusers' config.json says; None reads the one beside the file. Raises
-    `CheckpointError`.
-    """
-    names = {key: key for key in file.shapes}
-    if is_original(file.shapes):
-        sizes, names = _read_original(file)
-    else:
-        beside = file.path.parent / CONFIG
-        if config is None and not beside.is_file():
-            raise CheckpointError(
-                f"{beside} does not exist; download it from {REPOSITORY}, where it lies beside the "
-                "LTX VAE."
-            )
-        sizes = read_ltx_config(read_config(beside) if config is None else config, file.where)
-    shapes = {new: file.shapes[old] for new, old in names.items()}
-    return Component(partial(LTXVAE, sizes), sizes, file, shapes, lambda key: file[names[key]])
-
-
-def _read_original(file: Weights) -> tuple[LTXVAEConfig, dict[str, str]]:
+def read_original(file: Weights) -> tuple[LTXVAEConfig, dict[str, str]]:
     """Config, and our key -> the file's key for every tensor that is used.
 
     Raises `CheckpointError` when the metadata's config is missing or of a later LTX VAE.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -18,32 +17,24 @@ OnBytes = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Entry:
-    """The dtype and shape of a tensor in a file's header."""
+class Layout:
+    """A safetensors file to write.
 
-    dtype: torch.dtype
-    shape: tuple[int, ...]
+    entries: its tensors' dtypes and shapes, as tensors on the meta device. head: its first bytes.
+    offsets: of each tensor, in bytes after the head. file_size: in bytes.
+    """
 
-    @property
-    def nbytes(self) -> int:
-        return math.prod(self.shape) * self.dtype.itemsize
-
-
-@dataclass(frozen=True)
-class Head:
-    """A file's first bytes, the offset of each tensor after them, and the tensors' total bytes."""
-
-    text: bytes
+    entries: Mapping[str, Tensor]
+    head: bytes
     offsets: Mapping[str, int]
-    total: int
-
-    @property
-    def file_size(self) -> int:
-        return len(self.text) + self.total
+    file_size: int
 
 
-def lay_out(entries: Mapping[str, Entry], metadata: Mapping[str, str], align: int = 8) -> Head:
-    """Lay out a file of the given entries; the header is padded to a multiple of `align` bytes."""
+def lay_out(entries: Mapping[str, Tensor], metadata: Mapping[str, str], align: int = 8) -> Layout:
+    """Lay out a file of tensors like the entries, whose values do not matter.
+
+    The header is padded to a multiple of `align` bytes.
+    """
     offsets: dict[str, int] = {}
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     total = 0
@@ -58,35 +49,24 @@ def lay_out(entries: Mapping[str, Entry], metadata: Mapping[str, str], align: in
         }
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % align)
-    return Head(len(text).to_bytes(8, "little") + text, offsets, total)
+    return Layout(entries, len(text).to_bytes(8, "little") + text, offsets, 8 + len(text) + total)
 
 
 def write_safetensors(
     file: BinaryIO,
-    entries: Mapping[str, Entry],
+    layout: Layout,
     tensors: Iterable[tuple[str, Tensor]],
-    metadata: Mapping[str, str],
     on_bytes: OnBytes | None = None,
-    *,
-    align: int = 8,
 ) -> None:
-    """Write a file of the given entries; `tensors` come in any order, each of them once.
-
-    Raises `ValueError` when tensors and entries differ: a bug of the caller's.
-    """
-    head = lay_out(entries, metadata, align)
-    file.write(head.text)
-    missing, done = set(entries), 0
+    """Write a file; `tensors` are those of the layout in any order, each of them once."""
+    file.write(layout.head)
+    done, total = 0, layout.file_size - len(layout.head)
     for key, tensor in tensors:
-        entry = entries[key]
-        if (tensor.dtype, tuple(tensor.shape)) != (entry.dtype, entry.shape):
-            raise ValueError(f"{key} is {tensor.dtype} {tuple(tensor.shape)}, not {entry}")
-        file.seek(len(head.text) + head.offsets[key])
+        entry = layout.entries[key]
+        assert (tensor.dtype, tensor.shape) == (entry.dtype, entry.shape), key
+        file.seek(len(layout.head) + layout.offsets[key])
         file.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
         del tensor  # before the next one is made
-        missing.remove(key)
         done += entry.nbytes
         if on_bytes is not None:
-            on_bytes(done, head.total)
-    if missing:
-        raise ValueError(f"no tensor came for {', '.join(sorted(missing))}")
+            on_bytes(done, total)

@@ -30,11 +30,15 @@ _READ_BETWEEN_MAPPINGS = 64 * 2**20
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """One tensor in a file. dtype: its safetensors name, such as F32 or BF16."""
+    """One tensor in a file.
+
+    dtype: its safetensors name, such as F32 or BF16. start: its first byte in a safetensors file.
+    """
 
     dtype: str
     shape: Shape
     nbytes: int
+    start: int = 0
 
 
 class Weights:
@@ -87,12 +91,12 @@ class WeightFile(Weights):
                 f"{path} is truncated or no safetensors file ({error}); download it again."
             ) from error
         header.pop("__metadata__", None)
-        self._starts = {key: 8 + length + entry["data_offsets"][0] for key, entry in header.items()}
-        self._read: list[tuple[int, int]] = []
+        self._read: list[StoredTensor] = []
         entries = {}
         for key, entry in header.items():
             start, end = entry["data_offsets"]
-            entries[key] = StoredTensor(entry["dtype"], tuple(entry["shape"]), end - start)
+            shape = tuple(entry["shape"])
+            entries[key] = StoredTensor(entry["dtype"], shape, end - start, 8 + length + start)
         super().__init__(path, entries, metadata)
 
     @cached_property
@@ -102,7 +106,7 @@ class WeightFile(Weights):
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
 
     def __getitem__(self, key: str) -> Tensor:
-        entry, start = self.entries[key], self._starts[key]
+        entry = self.entries[key]
         dtype = _DTYPES.get(entry.dtype)
         if dtype is None:
             raise CheckpointError(
@@ -112,16 +116,17 @@ class WeightFile(Weights):
         count = math.prod(entry.shape)
         if count == 0:
             return torch.empty(entry.shape, dtype=dtype)
-        self._read.append((start, start + entry.nbytes))
-        return torch.frombuffer(self._map, dtype=dtype, count=count, offset=start).view(entry.shape)
+        self._read.append(entry)
+        flat = torch.frombuffer(self._map, dtype=dtype, count=count, offset=entry.start)
+        return flat.view(entry.shape)
 
     def release(self) -> None:
         # Only whole pages of what was read: a neighbour's may have been changed in place.
-        for start, end in self._read:
-            start, end = -(-start // mmap.PAGESIZE), end // mmap.PAGESIZE
-            if start < end and hasattr(self._map, "madvise"):  # Windows trims by itself
-                length = (end - start) * mmap.PAGESIZE
-                self._map.madvise(mmap.MADV_DONTNEED, start * mmap.PAGESIZE, length)
+        for entry in self._read:
+            start = -(-entry.start // mmap.PAGESIZE) * mmap.PAGESIZE
+            length = (entry.start + entry.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE - start
+            if length > 0 and hasattr(self._map, "madvise"):  # Windows trims by itself
+                self._map.madvise(mmap.MADV_DONTNEED, start, length)
         self._read.clear()
 
 
@@ -172,32 +177,18 @@ def open_weights(path: Path) -> Weights:
     return TorchFile(path) if path.suffix in TORCH_SUFFIXES else WeightFile(path)
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; `CheckpointError` when missing or not one."""
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} does not exist.") from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is not readable JSON: {error}.") from error
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{path} holds a {type(config).__name__}; expected a JSON object.")
-    return config
-
-
 @dataclass(frozen=True)
 class Component(Generic[Network]):
     """One network's weights on disk, checked by their header; no weight is read until `load`.
 
-    make: builds the network on a backend. config: its dataclass of `flashhead.models.config`.
-    file: where the tensors are. shapes: of the tensors, by the network's keys. read: gives a tensor
-    by the network's key.
+    network: its class. config: its dataclass of `flashhead.models.config`. file: where the tensors
+    are. shapes: of the tensors, by the network's keys. read: gives a tensor by the network's key.
 
     Raises `CheckpointError` at the first key that the network needs and the file lacks, or has in
     another shape; keys that the network does not use are ignored.
     """
 
-    make: Callable[[Backend], Network]
+    network: Callable[[Any, Backend], Network]
     config: Any
     file: Weights
     shapes: Mapping[str, Shape]
@@ -218,7 +209,7 @@ class Component(Generic[Network]):
     @cached_property
     def plain(self) -> Network:
         """The network of plain torch layers on the meta device: its keys and shapes, no weights."""
-        return build(lambda: self.make(TORCH))
+        return build(lambda: self.network(self.config, TORCH))
 
     def load(
         self,
@@ -235,7 +226,7 @@ class Component(Generic[Network]):
         """
         # A host's layers may not have made their weights yet, so the keys are plain torch's.
         keys, parameters = self.plain.state_dict().keys(), dict(self.plain.named_parameters())
-        network = build(lambda: self.make(backend))
+        network = build(lambda: self.network(self.config, backend))
         for key in keys:
             tensor = self.read(key).to(device)
             if key in parameters:

@@ -1,29 +1,27 @@
 """Files that appear when they are complete."""
 
 import secrets
+from pathlib import Path
 
 import pytest
 
-from flashhead.files import replacing, replacing_path
+from flashhead.files import replacing
 
 
 @pytest.fixture(params=["file", "path"])
 def write(request):
-    """(path, text, error to raise before the end): write through either function."""
+    """(path, text, error to raise before the end): write to the file or to its path."""
 
-    def through_file(path, text, error=None):
+    def write(path, text, error=None):
         with replacing(path) as file:
-            file.write(text.encode())
+            if request.param == "file":
+                file.write(text.encode())
+            else:
+                Path(file.name).write_text(text)
             if error is not None:
                 raise error
 
-    def through_path(path, text, error=None):
-        with replacing_path(path) as part:
-            part.write_text(text)
-            if error is not None:
-                raise error
-
-    return through_file if request.param == "file" else through_path
+    return write
 
 
 def test_it_replaces_what_was_there(write, tmp_path):
@@ -44,7 +42,8 @@ def test_a_failure_leaves_what_was_there(error, write, tmp_path):
 
 
 def test_until_then_it_is_hidden(tmp_path):
-    with replacing_path(tmp_path / "it.txt") as part:
+    with replacing(tmp_path / "it.txt") as file:
+        part = Path(file.name)
         assert list(tmp_path.iterdir()) == [part] and part.name.startswith(".it.txt.")
 
 
