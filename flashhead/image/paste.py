@@ -75,7 +75,11 @@ def paste(
                 y, x = region.seam(alpha(index, index + 1)[0])
             if len(y):
                 head = region.resample(_held(frames, index, index + 1))[0, y, x]
-                differences[index] = _middle_mean(inside[index, y, x].float() - head)
+                difference = (inside[index, y, x].float() - head).sort(0).values
+                # The middle half follows light, which differs a little all over the seam, and not
+                # shoulders that moved away, which differ by a lot over a part of it.
+                quarter = len(y) // 4
+                differences[index] = difference[quarter : len(y) - quarter].mean(0)
         offsets = color_match * _smoothed(differences)
     block = max(1, _PIXELS_AT_ONCE // edge.numel())
     for start in range(0, total, block):
@@ -170,16 +174,6 @@ def _ramp(start: float, stop: float, limit: int, pixels: slice, feather: int) ->
                 t = (distance / reach).clamp(0, 1)
                 cover = cover * t * t * (3 - 2 * t)
     return cover
-
-
-def _middle_mean(differences: Tensor) -> Tensor:
-    """(n, 3) of a seam's pixels -> (3,): the mean of each channel's middle half.
-
-    It follows light, which differs a little all over the seam, and not shoulders that moved away,
-    which differ by a lot over a part of it.
-    """
-    quarter = len(differences) // 4
-    return differences.sort(0).values[quarter : len(differences) - quarter].mean(0)
 
 
 def _smoothed(offsets: Tensor) -> Tensor:
