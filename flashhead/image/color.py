@@ -14,14 +14,12 @@ _RGB_TO_XYZ = [
     [0.4124564, 0.3575761, 0.1804375],
     [0.2126729, 0.7151522, 0.0721750],
     [0.0193339, 0.1191920, 0.9503041],
-]
-_XYZ_TO_RGB = [
+] / _WHITE[:, None]
+_XYZ_TO_RGB = _WHITE * [
     [3.2404542, -1.5371385, -0.4985314],
     [-0.9692660, 1.8760108, 0.0415560],
     [0.0556434, -0.2040259, 1.0572252],
 ]
-_RGB_TO_RELATIVE_XYZ = (np.array(_RGB_TO_XYZ) / _WHITE[:, None]).tolist()
-_RELATIVE_XYZ_TO_RGB = (np.array(_XYZ_TO_RGB) * _WHITE).tolist()
 _EPSILON = 0.008856
 _KAPPA = 903.3
 
@@ -30,20 +28,21 @@ _KAPPA = 903.3
 _PIXELS_AT_ONCE = 2**20
 
 
-def _mix(matrix: list[list[float]], x: Tensor) -> Tensor:
+def _mix(matrix: np.ndarray, x: Tensor) -> Tensor:
     """Matrix (3, 3) times the channel axis of (B, 3, T, H, W).
 
     Written out with plain numbers: a tensor of weights would have to be sent to the device, and
     matrix products may be set to less than float32's precision.
     """
     a, b, c = x.unbind(1)
-    return torch.stack([torch.add(p * a, b, alpha=q).add(c, alpha=r) for p, q, r in matrix], dim=1)
+    rows = matrix.tolist()
+    return torch.stack([torch.add(p * a, b, alpha=q).add(c, alpha=r) for p, q, r in rows], dim=1)
 
 
 def rgb_to_lab(rgb: Tensor) -> Tensor:
     """sRGB (B, 3, T, H, W) in [0, 1] -> CIE Lab of the same shape, L in 0 to 100."""
     linear = torch.where(rgb > 0.04045, ((rgb + 0.055) / 1.055) ** 2.4, rgb / 12.92)
-    xyz = _mix(_RGB_TO_RELATIVE_XYZ, linear).clamp(1e-8, 1.0)
+    xyz = _mix(_RGB_TO_XYZ, linear).clamp(1e-8, 1.0)
     f = torch.where(xyz > _EPSILON, xyz ** (1 / 3), (_KAPPA * xyz + 16) / 116)
     x, y, z = f.unbind(1)
     return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=1)
@@ -57,7 +56,7 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
     cube = f**3
     # For y this threshold is the usual L > kappa * epsilon.
     xyz = torch.where(cube > _EPSILON, cube, (116 * f - 16) / _KAPPA)
-    linear = _mix(_RELATIVE_XYZ_TO_RGB, xyz)
+    linear = _mix(_XYZ_TO_RGB, xyz)
     curved = 1.055 * linear.clamp_min(0.0031308) ** (1 / 2.4) - 0.055
     return torch.where(linear > 0.0031308, curved, 12.92 * linear).clamp(0, 1)
 
@@ -97,9 +96,8 @@ def match_color(video: Tensor, target: ColorTarget, strength: float = 1.0) -> Te
         return video.float()
     b, _, _, h, w = video.shape
     group = max(1, _PIXELS_AT_ONCE // (b * h * w))
-    return torch.cat(
-        [_match(frames, target, strength) for frames in video.split(group, dim=2)], dim=2
-    )
+    groups = video.split(group, dim=2)
+    return torch.cat([_match(frames, target, strength) for frames in groups], dim=2)
 
 
 def _match(video: Tensor, target: ColorTarget, strength: float) -> Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 from PIL import Image
@@ -96,8 +96,16 @@ def crop_around(
         raise PortraitError(f"The ratio is {ratio:g}; a crop that holds the face needs 1 or more.")
     if not math.isfinite(offset):
         raise PortraitError(f"The offset is {offset:g}; give a share of the face's height.")
-    centre = (face.x + face.width / 2, face.y + face.height / 2 + offset * face.height)
-    return _fitted(centre, (ratio * face.width, ratio * face.height), source, size)
+    scale = max(ratio * face.width / size[1], ratio * face.height / size[0])
+    scale = min(scale, source[1] / size[1], source[0] / size[0])
+    centre = (face.y + face.height / 2 + offset * face.height, face.x + face.width / 2)
+    edges = []
+    for middle, n, limit in zip(centre, size, source, strict=True):
+        length = min(scale * n, limit)
+        start = min(max(middle - length / 2, 0.0), limit - length)
+        edges.append((start, min(start + length, float(limit))))
+    (top, bottom), (left, right) = edges
+    return Crop(left, top, right, bottom, source, size)
 
 
 def crop_box(box: Box, source: Size, size: Size) -> Crop:
@@ -113,8 +121,7 @@ def crop_box(box: Box, source: Size, size: Size) -> Crop:
         raise PortraitError(
             f"The box {box} leaves the picture of {source[1]}x{source[0]}; keep it inside."
         )
-    centre = (box.x + box.width / 2, box.y + box.height / 2)
-    return _fitted(centre, (box.width, box.height), source, size)
+    return crop_around(box, source, size, ratio=1.0)
 
 
 def mask_box(mask: Tensor, source: Size) -> Box:
@@ -130,12 +137,11 @@ def mask_box(mask: Tensor, source: Size) -> Box:
             f"The mask has shape {tuple(mask.shape)}; expected {tuple(source)}, the picture's "
             "height and width."
         )
-    inside = mask > 0.5
-    if not inside.any():
+    bounds = Image.fromarray((mask > 0.5).byte().cpu().numpy()).getbbox()
+    if bounds is None:
         raise PortraitError("The mask is empty; paint over the face (values above 0.5).")
-    rows, columns = (inside.any(axis).nonzero().flatten() for axis in (1, 0))
-    left, top = columns[0].item(), rows[0].item()
-    return Box(left, top, columns[-1].item() + 1 - left, rows[-1].item() + 1 - top)
+    left, top, right, bottom = bounds
+    return Box(left, top, right - left, bottom - top)
 
 
 def face_box(boxes: Any, index: int = -1) -> Box:
@@ -157,7 +163,16 @@ def face_box(boxes: Any, index: int = -1) -> Box:
         raise PortraitError(
             "No face was found in the picture; use a clearer one, or crop by box or mask."
         )
-    faces = sorted((_read_box(box) for box in boxes), key=lambda face: face.x)
+    faces = []
+    for box in boxes:
+        try:
+            faces.append(Box(*(float(box[key]) for key in ("x", "y", "width", "height"))))
+        except (KeyError, TypeError, ValueError, IndexError):
+            raise PortraitError(
+                f"A face is {str(box)[:80]}; expected a box with the numbers x, y, width and "
+                "height."
+            ) from None
+    faces.sort(key=lambda face: face.x)
     if index < 0:
         return max(faces, key=lambda face: face.width * face.height)
     if index >= len(faces):
@@ -181,43 +196,15 @@ def cut(image: Image.Image, crop: Crop) -> Image.Image:
         )
     if crop == crop_to_cover(source, crop.size):
         return cover_crop(image, crop.size)  # the original code's crop, to the bit
-    return image.resize(
-        (crop.size[1], crop.size[0]),
-        Image.Resampling.BILINEAR,
-        box=(crop.left, crop.top, crop.right, crop.bottom),
-    )
-
-
-def _fitted(
-    centre: tuple[float, float], covered: tuple[float, float], source: Size, size: Size
-) -> Crop:
-    """The smallest crop in the aspect ratio of `size` that covers (width, height), kept inside."""
-    scale = max(covered[0] / size[1], covered[1] / size[0])
-    scale = min(scale, source[1] / size[1], source[0] / size[0])
-    edges = []
-    for middle, n, limit in zip(centre, (size[1], size[0]), (source[1], source[0]), strict=True):
-        length = min(scale * n, limit)
-        start = min(max(middle - length / 2, 0.0), limit - length)
-        edges.append((start, min(start + length, float(limit))))
-    (left, right), (top, bottom) = edges
-    return Crop(left, top, right, bottom, source, size)
+    box = (crop.left, crop.top, crop.right, crop.bottom)
+    return image.resize((crop.size[1], crop.size[0]), Image.Resampling.BILINEAR, box)
 
 
 def _check_box(box: Box, source: Size, name: str) -> None:
-    numbers = (box.x, box.y, box.width, box.height)
-    if not all(math.isfinite(n) for n in numbers) or box.width <= 0 or box.height <= 0:
+    if not all(map(math.isfinite, astuple(box))) or box.width <= 0 or box.height <= 0:
         raise PortraitError(f"The {name} {box} is empty; give a width and a height above 0.")
     if box.right <= 0 or box.bottom <= 0 or box.x >= source[1] or box.y >= source[0]:
         raise PortraitError(
             f"The {name} {box} is outside the picture of {source[1]}x{source[0]}; "
             "take it from this picture."
         )
-
-
-def _read_box(box: Any) -> Box:
-    try:
-        return Box(*(float(box[key]) for key in ("x", "y", "width", "height")))
-    except (KeyError, TypeError, ValueError, IndexError):
-        raise PortraitError(
-            f"A face is {str(box)[:80]}; expected a box with the numbers x, y, width and height."
-        ) from None

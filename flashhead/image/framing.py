@@ -28,9 +28,8 @@ def framing_warnings(face: Box, crop: Crop) -> list[str]:
     """
     warnings = []
     side = max(face.width, face.height)
-    in_portrait = max(
-        face.width * crop.size[1] / crop.width, face.height * crop.size[0] / crop.height
-    )
+    height, width = crop.size
+    in_portrait = max(face.width * width / crop.width, face.height * height / crop.height)
     if side < MIN_SOURCE_FACE:
         warnings.append(
             f"The face is only {side:.0f} pixels large in the picture and will be blurry; use a "
@@ -49,18 +48,17 @@ def framing_warnings(face: Box, crop: Crop) -> list[str]:
             "use a picture that shows all of it."
         )
     edges = (crop.left, crop.top, crop.right, crop.bottom)
-    by_crop = [
-        name for name in _cut_sides(face, edges, -CUT_TOLERANCE * side) if name not in by_picture
-    ]
+    by_crop = _cut_sides(face, edges, -CUT_TOLERANCE * side)
+    by_crop = [name for name in by_crop if name not in by_picture]
     if by_crop:
         warnings.append(
             f"The crop cuts the face off at the {' and '.join(by_crop)}; use a larger ratio or box."
         )
     right = (face.x + face.width / 2 - (crop.left + crop.right) / 2) / crop.width
     down = (face.y + face.height / 2 - (crop.top + crop.bottom) / 2) / crop.height
-    if abs(right) > MAX_SIDEWAYS or abs(down) > MAX_UPRIGHT:
-        sides = [("left", "right")[right > 0]] if abs(right) > MAX_SIDEWAYS else []
-        sides += [("top", "bottom")[down > 0]] if abs(down) > MAX_UPRIGHT else []
+    sides = [("left", "right")[right > 0]] if abs(right) > MAX_SIDEWAYS else []
+    sides += [("top", "bottom")[down > 0]] if abs(down) > MAX_UPRIGHT else []
+    if sides:
         warnings.append(
             f"The face is far to the {' and '.join(sides)} of the portrait; crop around the face "
             "to centre it."
@@ -71,10 +69,6 @@ def framing_warnings(face: Box, crop: Crop) -> list[str]:
 def _cut_sides(face: Box, edges: tuple[float, float, float, float], margin: float) -> list[str]:
     """The edges (left, top, right, bottom) that the face comes within `margin` pixels of."""
     left, top, right, bottom = edges
-    room = {
-        "left": face.x - left,
-        "top": face.y - top,
-        "right": right - face.right,
-        "bottom": bottom - face.bottom,
-    }
-    return [name for name, space in room.items() if space <= margin]
+    room = (face.x - left, face.y - top, right - face.right, bottom - face.bottom)
+    names = ("left", "top", "right", "bottom")
+    return [name for name, space in zip(names, room, strict=True) if space <= margin]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -52,15 +52,18 @@ def paste(
     _check(background, frames, crop, feather, color_match)
     masks = None if mask is None else _checked_mask(mask, background, frames, crop)
     total = max(len(background), len(frames))
+    output = background.new_empty(total, *background.shape[1:])
+    output[: len(background)] = background
+    output[len(background) :] = background[-1]
     region = _Region(crop)
+    inside = output[:, region.rows, region.columns]
     edge = region.edge_alpha(feather)[None]
-    changing = masks is not None and len(masks) > 1
+    if masks is not None and len(masks) == 1:
+        edge, masks = region.mask_alpha(list(masks)) * edge, None
 
     def alpha(start: int, stop: int) -> Tensor:
-        """(1 or k, Y, X): how much of the head is seen, in one or in each of k frames."""
-        if masks is None:
-            return edge
-        return region.mask_alpha(_held(masks, start, stop) if changing else masks) * edge
+        """(1 or k, Y, X): how much of the head is seen, in all or in each of k frames."""
+        return edge if masks is None else region.mask_alpha(_held(masks, start, stop)) * edge
 
     offsets = None
     if color_match > 0:
@@ -68,26 +71,25 @@ def paste(
         for index in range(total):
             if tick is not None and index % 32 == 0:
                 tick(0, total)
-            if index == 0 or changing:
+            if index == 0 or masks is not None:
                 y, x = region.seam(alpha(index, index + 1)[0])
             if len(y):
                 head = region.resample(_held(frames, index, index + 1))[0, y, x]
-                behind = _held(background, index, index + 1)[0, region.rows, region.columns][y, x]
-                differences[index] = _middle_mean(behind.float() - head)
+                difference = (inside[index, y, x].float() - head).sort(0).values
+                # The middle half follows light, which differs a little all over the seam, and not
+                # shoulders that moved away, which differ by a lot over a part of it.
+                quarter = len(y) // 4
+                differences[index] = difference[quarter : len(y) - quarter].mean(0)
         offsets = color_match * _smoothed(differences)
-    output = background.new_empty(total, *background.shape[1:])
-    still = None if changing else alpha(0, 1)
     block = max(1, _PIXELS_AT_ONCE // edge.numel())
     for start in range(0, total, block):
         stop = min(start + block, total)
-        output[start:stop] = _held(background, start, stop)
         head = region.resample(_held(frames, start, stop))
         if offsets is not None:
             head = head.add_(offsets[start:stop, None, None]).clamp_(0, 1)
-        inside = output[start:stop, region.rows, region.columns]
-        shown = alpha(start, stop) if still is None else still
+        behind = inside[start:stop]
         # lerp is exact at 0 and at 1.
-        inside.copy_(torch.lerp(inside.float(), head, shown[..., None]))
+        behind.copy_(torch.lerp(behind.float(), head, alpha(start, stop)[..., None]))
         if tick is not None:
             tick(stop, total)
     return output
@@ -106,13 +108,13 @@ class _Region:
         self.columns = slice(max(0, math.floor(crop.left)), min(width, math.ceil(crop.right)))
         self._size = (self.columns.stop - self.columns.start, self.rows.stop - self.rows.start)
 
-    def resample(self, frames: Tensor) -> Tensor:
-        """(k, h, w, c) of the crop -> (k, Y, X, c) float32, bilinear, antialiased.
+    def resample(self, frames: Sequence[Tensor]) -> Tensor:
+        """k frames (h, w, c) of the crop -> (k, Y, X, c) float32, bilinear, antialiased.
 
         The crop's edges may lie between pixels. The pixels that they cross lie partly outside the
         frames, where those are continued by their outermost pixels.
         """
-        crop, (height, width) = self._crop, frames.shape[1:3]
+        crop, (height, width) = self._crop, frames[0].shape[:2]
         down, right = height / crop.height, width / crop.width  # the frames' pixels to the crop's
         y, x = math.ceil(down), math.ceil(right)
         box = (
@@ -122,13 +124,13 @@ class _Region:
             y + (self.rows.stop - crop.top) * down,
         )
         resized = []
-        for frame in frames.movedim(3, 1):  # one at a time: they may be far larger than the crop
-            padded = F.pad(frame.float(), (x, x, y, y), mode="replicate").numpy()
+        for frame in frames:  # one at a time: they may be far larger than the crop
+            padded = F.pad(frame.movedim(2, 0).float(), (x, x, y, y), mode="replicate").numpy()
             planes = [
-                Image.fromarray(plane).resize(self._size, Image.Resampling.BILINEAR, box)
-                for plane in padded
+                np.asarray(Image.fromarray(p).resize(self._size, Image.Resampling.BILINEAR, box))
+                for p in padded
             ]
-            resized.append(np.stack([np.asarray(plane) for plane in planes], -1))
+            resized.append(np.stack(planes, -1))
         return torch.from_numpy(np.stack(resized))
 
     def edge_alpha(self, feather: int) -> Tensor:
@@ -138,11 +140,11 @@ class _Region:
         x = _ramp(crop.left, crop.right, width, self.columns, feather)
         return (y[:, None] * x).float()
 
-    def mask_alpha(self, masks: Tensor) -> Tensor:
-        """(k, H, W) of the background or (k, h, w) of the crop -> (k, Y, X)."""
-        if tuple(masks.shape[1:]) == tuple(self._crop.source):
-            return masks[:, self.rows, self.columns]
-        return self.resample(masks[..., None])[..., 0]
+    def mask_alpha(self, masks: Sequence[Tensor]) -> Tensor:
+        """k masks (H, W) of the background or (h, w) of the crop -> (k, Y, X)."""
+        if tuple(masks[0].shape) == tuple(self._crop.source):
+            return torch.stack([mask[self.rows, self.columns] for mask in masks])
+        return self.resample([mask[..., None] for mask in masks])[..., 0]
 
     def seam(self, alpha: Tensor) -> tuple[Tensor, Tensor]:
         """Some pixels (y, x) where alpha (Y, X) passes from background to head."""
@@ -151,8 +153,9 @@ class _Region:
         left, top = min(_SEAM, self.columns.start), min(_SEAM, self.rows.start)
         right, bottom = min(_SEAM, width - self.columns.stop), min(_SEAM, height - self.rows.stop)
         soft = F.pad(alpha[None, None], (left, right, top, bottom))
-        for kernel, padding in (((1, 2 * _SEAM + 1), (0, _SEAM)), ((2 * _SEAM + 1, 1), (_SEAM, 0))):
-            soft = F.avg_pool2d(soft, kernel, 1, padding, count_include_pad=False)
+        side = 2 * _SEAM + 1
+        soft = F.avg_pool2d(soft, (1, side), 1, (0, _SEAM), count_include_pad=False)
+        soft = F.avg_pool2d(soft, (side, 1), 1, (_SEAM, 0), count_include_pad=False)
         soft = soft[0, 0, top : top + alpha.shape[0], left : left + alpha.shape[1]]
         y, x = ((soft > 0.05) & (soft < 0.95)).nonzero(as_tuple=True)
         chosen = torch.randperm(len(y), generator=torch.Generator().manual_seed(0))[:_SEAM_POINTS]
@@ -173,21 +176,10 @@ def _ramp(start: float, stop: float, limit: int, pixels: slice, feather: int) ->
     return cover
 
 
-def _middle_mean(differences: Tensor) -> Tensor:
-    """(n, 3) of a seam's pixels -> (3,): the mean of each channel's middle half.
-
-    Shoulders that moved away differ by a lot over a part of the seam, light by a little over all
-    of it: the mean of the middle half follows the light and not the shoulders.
-    """
-    quarter = len(differences) // 4
-    return differences.sort(0).values[quarter : len(differences) - quarter].mean(0)
-
-
 def _smoothed(offsets: Tensor) -> Tensor:
     """Offsets (frames, 3) averaged along time with a Hann window, so that colours do not flicker.
 
-    The window is centred, so that the average does not lag behind; at the first and the last
-    frames it covers only the frames that there are.
+    At the first and the last frames the window covers only the frames that there are.
     """
     window = torch.hann_window(2 * _SMOOTHING + 3, periodic=False)[1:-1][None, None]
     series = offsets.T[:, None]
@@ -196,13 +188,9 @@ def _smoothed(offsets: Tensor) -> Tensor:
     return (total / weight)[:, 0].T
 
 
-def _held(images: Tensor, start: int, stop: int) -> Tensor:
-    """Frames start to stop of `images`, whose last one is held."""
-    if stop <= len(images):
-        return images[start:stop]
-    if start >= len(images):
-        return images[-1:].expand(stop - start, *images.shape[1:])
-    return images[torch.arange(start, stop).clamp_max(len(images) - 1)]
+def _held(images: Tensor, start: int, stop: int) -> list[Tensor]:
+    """Frames start to stop of `images`, whose last one is held; nothing is copied."""
+    return [images[min(index, len(images) - 1)] for index in range(start, stop)]
 
 
 def _check(

@@ -97,10 +97,8 @@ def cover_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """Scale (bilinear, sizes rounded up) until (height, width) is covered, then cut the centre."""
     height, width = size
     scale = max(height / image.height, width / image.width)
-    scaled = image.resize(
-        (math.ceil(scale * image.width), math.ceil(scale * image.height)),
-        Image.Resampling.BILINEAR,
-    )
+    enough = (math.ceil(scale * image.width), math.ceil(scale * image.height))
+    scaled = image.resize(enough, Image.Resampling.BILINEAR)
     left, top = (round((n - m) / 2) for n, m in zip(scaled.size, (width, height), strict=True))
     return scaled.crop((left, top, left + width, top + height))
 
@@ -112,5 +110,5 @@ def to_tensor(image: Image.Image) -> Tensor:
 
 def prepare_portrait(portrait: Portrait, size: tuple[int, int]) -> Tensor:
     """Any portrait -> (3, H, W) float32 in [-1, 1], by `cover_crop` to `size` (height, width)."""
-    pixels = np.array(cover_crop(load_portrait(portrait), size))
-    return (torch.from_numpy(pixels).float() / 255 - 0.5).mul(2).permute(2, 0, 1)
+    pixels = to_tensor(cover_crop(load_portrait(portrait), size))
+    return (pixels - 0.5).mul(2).permute(2, 0, 1)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Iterable, Iterator
-from itertools import groupby
+from contextlib import suppress
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -91,7 +92,8 @@ class FileAudio:
         first = next(_decode(self.path), None)
         if first is None:
             raise AudioError(f"no audio could be decoded from {self.path}; it is empty or cut off")
-        self.sample_rate, self.channels = first.sample_rate, first.layout.nb_channels
+        self.sample_rate, self._layout = first.sample_rate, first.layout
+        self.channels = self._layout.nb_channels
         self.samples = _check_finite(self._blocks(), str(self.path), self.sample_rate)
 
     def blocks(self) -> Iterator[torch.Tensor]:
@@ -111,7 +113,7 @@ class FileAudio:
 
     def _blocks(self) -> Iterator[torch.Tensor]:
         pending: list[torch.Tensor] = []
-        for piece in _planes(_decode(self.path)):
+        for piece in _planes(_decode(self.path), self.sample_rate, self._layout):
             pending.append(piece)
             if sum(part.shape[1] for part in pending) >= self.sample_rate:
                 yield torch.cat(pending, 1)
@@ -194,55 +196,36 @@ def _decode(path: Path) -> Iterator[av.AudioFrame]:
     with container:
         if not container.streams.audio:
             raise AudioError(f"{path} has no audio track; give a file with sound")
-        packets = container.demux(container.streams.audio[0])
-        while True:
-            try:
-                packet = next(packets, None)
-            except (av.FFmpegError, OSError):
-                return
-            if packet is None:
-                return
-            try:
-                frames = packet.decode()
-            except av.FFmpegError:
-                continue
-            yield from (frame for frame in frames if frame.samples)
+        with suppress(av.FFmpegError, OSError):
+            for packet in container.demux(container.streams.audio[0]):
+                with suppress(av.FFmpegError):
+                    yield from (frame for frame in packet.decode() if frame.samples)
 
 
-def _planes(frames: Iterator[av.AudioFrame]) -> Iterator[torch.Tensor]:
-    """Frames as float32 (channels, n), all at the first frame's rate and channels.
+def _planes(
+    frames: Iterator[av.AudioFrame], rate: int, layout: av.AudioLayout
+) -> Iterator[torch.Tensor]:
+    """Frames as float32 (channels, n), all at one rate (Hz) and layout.
 
     Some files change format on the way (joined mp3s, broadcast recordings); the odd parts are
     converted.
     """
-    home: av.AudioFrame | None = None
-    for _, run in groupby(frames, lambda f: (f.sample_rate, f.layout.name, f.format.name)):
-        converter: av.AudioResampler | None = None
-        for frame in run:
-            home = frame if home is None else home
-            if _readable(frame) and _rate_and_channels(frame) == _rate_and_channels(home):
-                yield _plane(frame)
-                continue
-            if converter is None:
-                rate, layout = home.sample_rate, home.layout
-                converter = av.AudioResampler(format="flt", layout=layout, rate=rate)
-            frame.pts = None  # samples follow one another, whatever the joined clocks say
-            yield from _converted(converter, frame)
-        if converter is not None:
-            yield from _converted(converter, None)
 
+    def kind(frame: av.AudioFrame) -> tuple[bool, int, str, str]:
+        # PyAV (18.1) counts one plane too many from eight on, and crashes reading it.
+        readable = frame.layout.nb_channels < 8 or not frame.format.is_planar
+        fits = frame.layout.nb_channels == layout.nb_channels and frame.sample_rate == rate
+        return readable and fits, frame.sample_rate, frame.layout.name, frame.format.name
 
-def _readable(frame: av.AudioFrame) -> bool:
-    # PyAV (18.1) counts one plane too many from eight on, and crashes reading it.
-    return not frame.format.is_planar or frame.layout.nb_channels < 8
-
-
-def _rate_and_channels(frame: av.AudioFrame) -> tuple[int, int]:
-    return frame.sample_rate, frame.layout.nb_channels
-
-
-def _converted(converter: av.AudioResampler, frame: av.AudioFrame | None) -> Iterator[torch.Tensor]:
-    return (_plane(part) for part in converter.resample(frame) if part.samples)
+    for (as_it_is, *_), run in groupby(frames, kind):
+        if as_it_is:
+            yield from map(_plane, run)
+        else:
+            converter = av.AudioResampler(format="flt", layout=layout, rate=rate)
+            for frame in chain(run, [None]):  # None empties the converter
+                if frame is not None:
+                    frame.pts = None  # samples follow one another, whatever the joined clocks say
+                yield from (_plane(part) for part in converter.resample(frame) if part.samples)
 
 
 def _plane(frame: av.AudioFrame) -> torch.Tensor:

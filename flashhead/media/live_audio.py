@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from array import array
 from collections import deque
 from dataclasses import dataclass
 from typing import Any
@@ -50,7 +51,7 @@ class LiveAudio:
         self.dropped = 0.0  # seconds that were thrown away because rendering is too slow
         self._kind, self._drops = SAMPLE_KINDS[kind], late == LATE[0]
         self._geometry = geometry
-        self._sound, self._speech = _Queue(self._kind), _Queue(np.dtype(np.float32))
+        self._sound, self._speech = array(self._kind.char), array("f")
         # Not `resample_to_speech`, which may hold seconds back.
         self._resampler = StreamResampler(rate, SAMPLE_RATE) if rate != SAMPLE_RATE else None
         self._taken = 0  # samples of sound in pieces that were given or dropped
@@ -67,13 +68,12 @@ class LiveAudio:
                 f"The message has {len(data)} bytes, which is no whole number of {self._kind.name} "
                 "samples; send raw little-endian mono samples."
             )
-        sound = np.frombuffer(data, self._kind)
-        speech = torch.from_numpy(sound.astype(np.float32))
-        if self._kind == SAMPLE_KINDS["int16"]:
+        speech = torch.from_numpy(np.frombuffer(data, self._kind).astype(np.float32))
+        if self._kind.kind == "i":
             speech /= 2**15
         if not speech.isfinite().all():
             raise AudioError("The audio has samples that are NaN or infinite.")
-        self._sound.put(sound)
+        self._sound.frombytes(data)
         self._add_speech(speech if self._resampler is None else self._resampler.push(speech))
         while self._drops and self.waiting > WAITING_CHUNKS:
             self.dropped += len(self.take().sound) / self.rate
@@ -91,11 +91,11 @@ class LiveAudio:
     def take(self) -> Piece:
         """The oldest whole piece. Raises `IndexError` if none waits."""
         complete_at = self._complete_at.popleft()
-        speech = self._speech.take(self._geometry.new_samples)
-        sound = self._sound.take(self._end(self._pieces) - self._taken)
+        speech = torch.from_numpy(_take(self._speech, self._geometry.new_samples))
+        sound = _take(self._sound, self._end(self._pieces) - self._taken)
         self._taken += len(sound)
         self._pieces += 1
-        return Piece(torch.from_numpy(speech), self._geometry.new_frames, sound, complete_at)
+        return Piece(speech, self._geometry.new_frames, sound, complete_at)
 
     def finish(self) -> None:
         """No more audio comes: adds what the resampler holds back."""
@@ -108,44 +108,28 @@ class LiveAudio:
         count = len(self._sound)
         if not count:
             return None
-        frames = frame_count(self._taken + count, self.rate)
-        frames -= self._pieces * self._geometry.new_frames
+        total = frame_count(self._taken + count, self.rate)
+        frames = total - self._pieces * self._geometry.new_frames
         if frames < 1:
             return None
-        speech = self._speech.take(min(len(self._speech), self._geometry.new_samples))
-        return Piece(torch.from_numpy(speech), frames, self._sound.take(count), time.perf_counter())
+        speech = torch.from_numpy(_take(self._speech, self._geometry.new_samples))
+        return Piece(speech, frames, _take(self._sound, count), time.perf_counter())
 
     def _add_speech(self, samples: torch.Tensor) -> None:
-        self._speech.put(samples.numpy())
-        now = time.perf_counter()
-        while self._is_whole(self._pieces + self.waiting):
-            self._complete_at.append(now)
-
-    def _is_whole(self, piece: int) -> bool:
-        """Whether all samples of a piece that was not taken yet are there."""
-        speech = (piece + 1 - self._pieces) * self._geometry.new_samples
-        sound = self._end(piece) - self._taken
-        return len(self._sound) >= sound and len(self._speech) >= speech
+        self._speech.frombytes(samples.numpy().tobytes())
+        while (
+            len(self._speech) >= (self.waiting + 1) * self._geometry.new_samples
+            and len(self._sound) >= self._end(self._pieces + self.waiting) - self._taken
+        ):
+            self._complete_at.append(time.perf_counter())
 
     def _end(self, piece: int) -> int:
         """Samples of sound until a piece's end, rounded; the pieces together are exact."""
         return ((piece + 1) * self._geometry.new_frames * self.rate + FPS // 2) // FPS
 
 
-class _Queue:
-    """Samples in, samples out, in other portions."""
-
-    def __init__(self, dtype: np.dtype[Any]) -> None:
-        self._dtype, self._bytes = dtype, bytearray()
-
-    def __len__(self) -> int:
-        return len(self._bytes) // self._dtype.itemsize
-
-    def put(self, samples: np.ndarray) -> None:
-        self._bytes += samples.tobytes()
-
-    def take(self, count: int) -> np.ndarray:
-        size = count * self._dtype.itemsize
-        samples = np.frombuffer(self._bytes[:size], self._dtype)
-        del self._bytes[:size]
-        return samples
+def _take(samples: array[Any], count: int) -> np.ndarray:
+    """Removes the first `count` samples, or all if there are fewer, and gives them."""
+    taken = np.array(samples[:count])
+    del samples[:count]
+    return taken

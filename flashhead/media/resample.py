@@ -97,13 +97,11 @@ class StreamResampler:
     def __init__(self, sample_rate: int, new_rate: int) -> None:
         self._resampler = av.AudioResampler(format="fltp", layout="mono", rate=new_rate)
         self._sample_rate = sample_rate
-        self._started = False
 
     def push(self, samples: Tensor) -> Tensor:
         """What `samples` add to the output; may be empty."""
         if not len(samples):
             return samples
-        self._started = True
         array = samples.contiguous().numpy()[None]
         frame = av.AudioFrame.from_ndarray(array, format="fltp", layout="mono")
         frame.sample_rate = self._sample_rate
@@ -111,7 +109,7 @@ class StreamResampler:
 
     def flush(self) -> Tensor:
         """The rest of the output. Nothing may be pushed afterwards."""
-        return self._resampled(None) if self._started else _silence(0)
+        return self._resampled(None)
 
     def _resampled(self, frame: av.AudioFrame | None) -> Tensor:
         parts = [torch.from_numpy(part.to_ndarray()[0]) for part in self._resampler.resample(frame)]

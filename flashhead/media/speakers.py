@@ -72,19 +72,16 @@ def split_speakers(
     if not audio:
         raise AudioError("No audio is given; connect at least one.")
     clips = [TensorAudio(waveform, rate) for waveform, rate in audio]
-    waves = [torch.cat(list(clip.blocks()), 1) for clip in clips]
+    rate = max(clip.sample_rate for clip in clips)
+    waves = [_at_rate(clip, rate) for clip in clips]
     if source == "channels":
         if len(clips) > 1:
             raise AudioError(
                 f"There are {len(clips)} audios but speakers come from channels of one; choose "
                 "tracks, or connect one audio."
             )
-        rate, voices = clips[0].sample_rate, waves[0]
+        voices = waves[0]
     else:
-        rate = max(clip.sample_rate for clip in clips)
-        waves = [
-            _at_rate(wave, clip.sample_rate, rate) for wave, clip in zip(waves, clips, strict=True)
-        ]
         longest = max(wave.shape[1] for wave in waves)
         waves = [F.pad(wave, (0, longest - wave.shape[1])) for wave in waves]
         voices = torch.stack([wave.mean(0) for wave in waves])
@@ -94,17 +91,19 @@ def split_speakers(
         )
     gains = _equal_gains(voices, rate) if loudness == "equal" else torch.ones(len(voices))
     mix = waves[0] if source == "channels" else _summed(waves, gains)
-    speakers = [
-        _gated(voice, rate, gate_db) * gain for voice, gain in zip(voices, gains, strict=True)
-    ]
-    return Speakers(tuple(speakers), mix, rate)
+    gated = (_gated(voice, rate, gate_db) for voice in voices)
+    speakers = tuple(voice * gain for voice, gain in zip(gated, gains, strict=True))
+    return Speakers(speakers, mix, rate)
 
 
-def _at_rate(wave: Tensor, sample_rate: int, rate: int) -> Tensor:
-    """(channels, n) -> (channels, ceil(n·rate/sample_rate)); sample 0 stays at time 0."""
-    if sample_rate == rate:
+def _at_rate(clip: TensorAudio, rate: int) -> Tensor:
+    """The clip as (channels, ceil(samples·rate/sample_rate)); sample 0 stays at time 0."""
+    wave = torch.cat(list(clip.blocks()), 1)
+    if clip.sample_rate == rate:
         return wave
-    channels = [resample_stream(one.split(sample_rate), sample_rate, rate) for one in wave]
+    channels = [
+        resample_stream(one.split(clip.sample_rate), clip.sample_rate, rate) for one in wave
+    ]
     return torch.stack([torch.cat(list(blocks)) for blocks in channels])
 
 
@@ -161,9 +160,8 @@ def _gated(voice: Tensor, rate: int, gate_db: float) -> Tensor:
     # A frame is open if one of the `_AFTER` before it or the `_BEFORE` after it is loud.
     wide = F.pad(loud[None, None], (_AFTER, _BEFORE))
     opened = F.max_pool1d(wide, _AFTER + 1 + _BEFORE, stride=1)[0, 0]
-    bounds = torch.minimum(opened[1:], opened[:-1])
-    begin = torch.cat((opened[:1], bounds))
-    end = torch.cat((bounds, opened[-1:]))
-    # Where both ends are open the gain is exactly 1, where both are closed exactly 0.
-    gain = torch.lerp(begin[:, None], end[:, None], torch.arange(size) / size)
+    # The gain at the frames' ends, which is exactly 1 or 0: open where both neighbours are.
+    wide = torch.cat((opened[:1], opened, opened[-1:]))
+    bounds = torch.minimum(wide[1:], wide[:-1])[:, None]
+    gain = torch.lerp(bounds[:-1], bounds[1:], torch.arange(size) / size)
     return voice * gain.flatten()[: len(voice)]

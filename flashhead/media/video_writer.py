@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 
 import av
 import numpy as np
 import torch
-from torch.nn import functional
+import torch.nn.functional as F
+from av.container import OutputContainer
 
 from ..errors import FlashHeadError, SizeError
 from .audio_source import AudioSource
@@ -37,8 +38,7 @@ def enlarged(frames: torch.Tensor, times: int) -> torch.Tensor:
     """Frames (n, H, W, 3) in [0, 1], bicubically enlarged to (n, times·H, times·W, 3)."""
     if times == 1:
         return frames
-    channels_first = frames.movedim(3, 1)
-    grown = functional.interpolate(channels_first, scale_factor=times, mode="bicubic")
+    grown = F.interpolate(frames.movedim(3, 1), scale_factor=times, mode="bicubic")
     return grown.movedim(1, 3).clamp(0, 1)
 
 
@@ -86,30 +86,25 @@ class VideoWriter:
         self.frames = 0  # written so far
         self._encoder, self._options = _h264_encoder(height, width, self.fps, crf, preset)
         self._source = audio
-        self._container: av.container.OutputContainer | None = None
+        self._container: OutputContainer | None = None
 
     def __enter__(self) -> VideoWriter:
         self.frames = 0
         self._partial = self.path.with_name(f".{self.path.stem}.partial.mp4")
         # Fragments of a second, so that a killed process loses little more; the header waits for
         # the first one because only then are the encoders' delays known.
-        self._container = av.open(
-            str(self._partial),
-            "w",
-            format="mp4",
-            options={"movflags": "frag_keyframe+delay_moov", "frag_duration": "1000000"},
-        )
+        fragments = {"movflags": "frag_keyframe+delay_moov", "frag_duration": "1000000"}
+        container = av.open(str(self._partial), "w", format="mp4", options=fragments)
         try:
-            video = self._container.add_stream(self._encoder, rate=self.fps, options=self._options)
+            video = container.add_stream(self._encoder, rate=self.fps, options=self._options)
             assert isinstance(video, av.VideoStream)
             self._video = video
             _describe(video.codec_context, self.height, self.width, self.fps)
-            self._audio = (
-                _AudioTrack(self._container, self._source) if self._source is not None else None
-            )
+            self._audio = None if self._source is None else _AudioTrack(container, self._source)
         except BaseException:
-            self._discard()
+            self._discard(container)
             raise
+        self._container = container
         return self
 
     def write(self, frames: torch.Tensor) -> None:
@@ -120,11 +115,10 @@ class VideoWriter:
         """
         if self._container is None:
             raise RuntimeError("the writer is not open; call write inside its `with` block")
-        expected = (self.height, self.width, 3)
-        if frames.ndim != 4 or tuple(frames.shape[1:]) != expected:
+        if tuple(frames.shape[1:]) != (self.height, self.width, 3):
             raise SizeError(
-                f"frames have shape {tuple(frames.shape)}; this video takes (n, {expected[0]}, "
-                f"{expected[1]}, 3)"
+                f"frames have shape {tuple(frames.shape)}; this video takes (n, {self.height}, "
+                f"{self.width}, 3)"
             )
         if not frames.is_floating_point():
             raise FlashHeadError(f"frames are {frames.dtype}; give floats in [0, 1]")
@@ -137,28 +131,23 @@ class VideoWriter:
                 if self._audio:
                     self._audio.write_until(Fraction(self.frames) / self.fps)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        container, self._container = self._container, None
+        assert container is not None
         if not self.frames:
-            self._discard()
-        elif error is None:
-            self._finish(whole=True)
-        else:
-            try:
-                self._finish(whole=False)
-            except Exception:
-                # The first exception matters more than this one, and the partial file plays.
-                _log.exception(
-                    "could not finish %s; what was made is in %s", self.path, self._partial
-                )
+            self._discard(container)
+            return
+        try:
+            self._finish(container, whole=kind is None)
+        except Exception:
+            if kind is None:
+                raise
+            # The first exception matters more than this one, and the partial file plays.
+            _log.exception("could not finish %s; what was made is in %s", self.path, self._partial)
 
-    def _finish(self, *, whole: bool) -> None:
+    def _finish(self, container: OutputContainer, *, whole: bool) -> None:
         """Ends the partial file and copies it to `path`, with the index at its start."""
-        with self._released() as container:
+        with container:
             container.mux(self._video.encode(None))
             if self._audio:
                 self._audio.finish(whole=whole)
@@ -171,22 +160,16 @@ class VideoWriter:
             raise
         self._partial.unlink()
 
-    def _discard(self) -> None:
+    def _discard(self, container: OutputContainer) -> None:
         with contextlib.suppress(av.FFmpegError, OSError):
-            self._released().close()
+            container.close()
         self._partial.unlink(missing_ok=True)
-
-    def _released(self) -> av.container.OutputContainer:
-        """The container, which the caller closes; nothing can be written any more."""
-        container, self._container = self._container, None
-        assert container is not None
-        return container
 
 
 class _AudioTrack:
     """The AAC stream of an open container, which reads its source only as far as it is told."""
 
-    def __init__(self, container: av.container.OutputContainer, source: AudioSource) -> None:
+    def __init__(self, container: OutputContainer, source: AudioSource) -> None:
         self._container = container
         self._rate = source.sample_rate
         self._mix = source.channels not in _AAC_LAYOUTS  # too many for AAC: mono, of their mean
@@ -200,9 +183,9 @@ class _AudioTrack:
         ceiling = min(_AAC_BITS_PER_CHANNEL, _AAC_BITS_PER_SAMPLE * rate)
         self._stream.bit_rate = ceiling * self._stream.layout.nb_channels
 
-    def write_until(self, seconds: Fraction) -> None:
-        """Encodes the source up to `seconds` from its start, or to its end."""
-        until = round(seconds * self._rate)
+    def write_until(self, seconds: Fraction | None) -> None:
+        """Encodes the source up to `seconds` from its start, or to its end (None)."""
+        until = sys.maxsize if seconds is None else round(seconds * self._rate)
         while self._given < until:
             if not self._held.shape[1]:
                 block = next(self._blocks, None)
@@ -215,9 +198,7 @@ class _AudioTrack:
     def finish(self, *, whole: bool) -> None:
         """Encodes the rest if `whole`, and empties the encoder."""
         if whole:
-            self._encode(self._held)
-            for block in self._blocks:
-                self._encode(block.numpy())
+            self.write_until(None)
         self._container.mux(self._stream.encode(None))
 
     def _encode(self, samples: np.ndarray) -> None:
@@ -262,7 +243,7 @@ def _h264_encoder(
         if name == "libx264":
             options |= {"crf": str(crf), "preset": preset}
         else:
-            options |= {"b": str(round(height * width * fps / 4))}
+            options["b"] = str(round(height * width * fps / 4))
         try:
             context = av.CodecContext.create(name, "w")
             assert isinstance(context, av.VideoCodecContext)
@@ -295,7 +276,6 @@ def _remux(source: Path, target: Path) -> None:
     ):
         streams = {s.index: made.add_stream_from_template(s, opaque=True) for s in given.streams}
         for packet in given.demux():
-            if packet.dts is None:
-                continue
-            packet.stream = streams[packet.stream.index]
-            made.mux(packet)
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                made.mux(packet)
