@@ -1,7 +1,5 @@
 """Names of dtypes: those that users choose by, and those in safetensors headers."""
 
-from __future__ import annotations
-
 import torch
 
 COMPUTE_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

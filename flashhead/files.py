@@ -1,7 +1,5 @@
 """Writing files so that a half-written one never has the file's name."""
 
-from __future__ import annotations
-
 import os
 import secrets
 from collections.abc import Iterator

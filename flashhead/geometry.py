@@ -1,7 +1,5 @@
 """Arithmetic of frames, sample rates and chunks (DESIGN §1.2, §1.3)."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from fractions import Fraction

@@ -4,8 +4,6 @@ The miniatures are for tests and demonstrations without the real weights, the pu
 benchmarks. The keys are those of our own networks, so they are always what `load_bundle` reads.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

@@ -1,7 +1,5 @@
 """The published variants: where their files are, and how each is sampled (DESIGN §1.1, §1.5)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 REPOSITORY = "huggingface.co/Soul-AILab/SoulX-FlashHead-1_3B"

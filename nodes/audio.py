@@ -1,7 +1,5 @@
 """Audio nodes: Prepare Audio, which the samplers need, and Split Speakers."""
 
-from __future__ import annotations
-
 import torch
 from comfy_api.latest import io
 

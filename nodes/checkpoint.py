@@ -1,7 +1,5 @@
 """Load Checkpoint: a folder, a one-file bundle or pocket -> MODEL, VAE and audio encoder."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

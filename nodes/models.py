@@ -3,8 +3,6 @@
 Each is built on ComfyUI's layers and attention, so weight dtype, offload and LoRA are ComfyUI's.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar

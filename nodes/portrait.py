@@ -1,7 +1,5 @@
 """Portrait nodes: Prepare Portrait cuts a portrait out, Paste Back puts the talking head there."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import comfy.utils

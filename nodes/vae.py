@@ -1,7 +1,5 @@
 """The VAE under ComfyUI's memory management: ours, or core's where it is the same network."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

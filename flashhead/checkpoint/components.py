@@ -1,7 +1,5 @@
 """What a weight file holds, and opening it as a component: alone, or as a part of a bundle."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path

@@ -3,8 +3,6 @@
 Every function raises `CheckpointError`, which names the file and the key.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, fields
 from typing import Any

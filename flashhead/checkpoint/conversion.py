@@ -1,7 +1,5 @@
 """Converting a checkpoint in any layout to one file, tensor by tensor (DESIGN §3.4)."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path

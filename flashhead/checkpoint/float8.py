@@ -8,8 +8,6 @@ matrix of normal values is 2.6 % with scales (bfloat16: 0.17 %), and 3 to 5 % wi
 rows differ in size.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

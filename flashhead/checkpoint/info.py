@@ -1,7 +1,5 @@
 """A description of a checkpoint from its headers: no weight is read (a .pth is memory-mapped)."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Iterable, Iterator

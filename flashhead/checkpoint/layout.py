@@ -1,7 +1,5 @@
 """Finding a checkpoint's files: in the published folder, and beside it (DESIGN §1.1)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

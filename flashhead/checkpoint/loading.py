@@ -3,8 +3,6 @@
 Every file is checked by its header, against the sizes it claims, before any weight is read.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ Ours is diffusers'. The original numbers its blocks in one flat list, described 
 metadata; reading that list gives both the sizes and the new names.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Writing a safetensors file tensor by tensor: safetensors' own writer needs them all at once."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass

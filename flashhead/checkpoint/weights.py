@@ -1,7 +1,5 @@
 """Reading weight files and putting tensors into networks, with errors that name file and key."""
 
-from __future__ import annotations
-
 import json
 import math
 import mmap

@@ -1,7 +1,5 @@
 """`convert`: a checkpoint into one file."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`generate`: a portrait and speech to a video. Every input is checked before a weight is read."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import re

@@ -1,7 +1,5 @@
 """`info`: what a checkpoint is."""
 
-from __future__ import annotations
-
 import argparse
 
 from ..checkpoint.info import describe

@@ -4,8 +4,6 @@ Exit status: 0 done, 1 bad input or a run that failed (one line on stderr), 2 wr
 interrupted; what was finished of a video by then is kept, playable, and of a bundle nothing.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 

@@ -3,8 +3,6 @@
 `Crop` also says where `paste` puts the talking head back.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass

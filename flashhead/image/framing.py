@@ -1,7 +1,5 @@
 """Warnings about a face that is too small, cut off or off-centre in its portrait."""
 
-from __future__ import annotations
-
 from .crop import Box, Crop
 
 # Fewer pixels than this, and the mouth (a third of a face's width) is under 40 pixels wide: the

@@ -1,7 +1,5 @@
 """Paste a talking head back into the picture or video that its portrait was cut from."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 

@@ -1,7 +1,5 @@
 """Reads portraits (paths, PIL images, tensors) and crops them to the model's size (DESIGN §1.5)."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

@@ -8,8 +8,6 @@ Only what is shown changes. The latents that the next chunk continues from are e
 frames as they were decoded.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -4,8 +4,6 @@ The audio encoder gets it at 16 kHz mono (`speech_blocks`), the video file at it
 channels (`AudioSource.blocks`); neither needs all of it in memory.
 """
 
-from __future__ import annotations
-
 import operator
 import os
 from collections.abc import Iterable, Iterator

@@ -4,8 +4,6 @@ The audio encoder takes 16 kHz (DESIGN §1.3). torchaudio resamples where it wor
 PyAV) where it does not (§3.1), and wherever the target is another rate.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator

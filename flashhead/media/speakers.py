@@ -1,7 +1,5 @@
 """One audio track for each of several speakers, and their mix for the video."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

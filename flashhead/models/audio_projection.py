@@ -1,7 +1,5 @@
 """Audio features to the tokens that cross-attention reads (DESIGN §1.2, step 3)."""
 
-from __future__ import annotations
-
 import torch
 from einops import rearrange
 from torch import Tensor, nn

@@ -4,8 +4,6 @@ By default plain torch. The ComfyUI nodes hand in ComfyUI's layers, attention an
 them its weight dtypes, offload and LoRA.
 """
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The three networks of one variant, and the checks that they belong together."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

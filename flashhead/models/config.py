@@ -3,8 +3,6 @@
 `flashhead.checkpoint.configs` reads them from files.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from ..geometry import ChunkGeometry

@@ -3,8 +3,6 @@
 The published checkpoints have no limits: they were trained at 512x512 on all kinds of faces.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

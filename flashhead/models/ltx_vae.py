@@ -3,8 +3,6 @@
 Modules carry the names of diffusers' `AutoencoderKLLTXVideo`.
 """
 
-from __future__ import annotations
-
 import torch
 from einops import rearrange
 from torch import Tensor, nn

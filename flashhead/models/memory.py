@@ -1,7 +1,5 @@
 """Estimates of the memory that a chunk takes in addition to the weights."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

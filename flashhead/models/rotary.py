@@ -1,7 +1,5 @@
 """3-D rotary position embedding in real arithmetic (DESIGN §1.2, step 4)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """The interface of a video autoencoder, and what the two families share."""
 
-from __future__ import annotations
-
 from typing import Protocol
 
 import torch

@@ -6,8 +6,6 @@ before is kept in a `FeatureCache`, a new one for every call. Tensors are (B, C,
 channels last in memory: tensor cores want that, and frames become a batch of images without a copy.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from itertools import chain, zip_longest
 

@@ -1,7 +1,5 @@
 """wav2vec2 whose features are interpolated to 25 a second, as in training (DESIGN §1.3)."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import torch

@@ -1,7 +1,5 @@
 """Several speakers in one call: their chunks are made side by side on one device."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 

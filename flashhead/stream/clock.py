@@ -1,7 +1,5 @@
 """Stopwatch for the stages of work on a device."""
 
-from __future__ import annotations
-
 import time
 from itertools import pairwise
 

@@ -1,7 +1,5 @@
 """A portrait and a clip of speech to chunks of frames."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Push interface for live audio: feed samples as they come, get chunks as they fill."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch

@@ -5,8 +5,6 @@ nowhere else. `generate`, `LiveStream`, `generate_batch`, the ComfyUI nodes and 
 callers. Nothing here holds a run's state.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

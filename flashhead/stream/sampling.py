@@ -1,7 +1,5 @@
 """The sampler of one chunk: noise to latents in a few steps (DESIGN §1.5)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

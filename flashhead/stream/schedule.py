@@ -1,7 +1,5 @@
 """Timesteps of the sampler (DESIGN §1.5)."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

@@ -1,7 +1,5 @@
 """How to generate: the settings that a user chooses, checked when made."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from ..errors import FlashHeadError

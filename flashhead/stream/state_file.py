@@ -1,7 +1,5 @@
 """A `StreamState` on disk, so that a stream goes on in another process."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Live: a portrait that speaks what a microphone or a program says, while it says it."""
 
-from __future__ import annotations
-
 import time
 from typing import Any
 

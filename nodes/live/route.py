@@ -3,8 +3,6 @@
 web/docs/FlashHeadLive.md describes the messages.
 """
 
-from __future__ import annotations
-
 import asyncio
 import io
 import json

@@ -4,8 +4,6 @@ The node's thread takes pieces of sound and gives pictures; the client's connect
 server's event loop. A `Session` stands between them and holds only a few seconds of either.
 """
 
-from __future__ import annotations
-
 import asyncio
 import threading
 import time

@@ -1,7 +1,5 @@
 """The Sampler's own steps as nodes: Start Stream, Sample Chunk, Decode Chunk, Switch Portrait."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import comfy.model_management

@@ -3,8 +3,6 @@
 They live as long as ComfyUI keeps the MODEL that made them; freeing that frees them.
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import weakref

@@ -1,7 +1,5 @@
 """What the nodes of a stream share: checks, the chunk loop on ComfyUI's models, a whole clip."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Nodes that make a whole clip: Sampler, Incremental Sampler, Generate Video."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 from typing import Any
