@@ -14,16 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from .checkpoint import layout as places
 from .checkpoint.configs import to_config
-from .checkpoint.layout import (
-    AUDIO_ENCODER,
-    AUDIO_WEIGHTS,
-    CONFIG,
-    GENERATOR_FOLDERS,
-    VAE_FILES,
-    VAE_FOLDERS,
-    WEIGHTS,
-)
 from .checkpoint.safetensors_writer import lay_out, write_safetensors
 from .checkpoint.weights import TORCH_SUFFIXES
 from .models.backend import build
@@ -163,17 +155,17 @@ def published_shapes(sizes: CheckpointConfigs, *, unused: bool = False) -> dict[
             (encoder, "lm_head", (32, hidden)),
         ):
             network |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
-    folder = VAE_FOLDERS[sizes.variant]
+    folder = places.VAE_FOLDERS[sizes.variant]
     return {
-        f"{GENERATOR_FOLDERS[sizes.variant]}/{WEIGHTS}": generator,
-        f"{folder}/{VAE_FILES[folder][0]}": autoencoder,
-        f"{AUDIO_ENCODER}/{AUDIO_WEIGHTS}": encoder,
+        f"{places.GENERATOR_FOLDERS[sizes.variant]}/{places.WEIGHTS}": generator,
+        f"{folder}/{places.VAE_FILES[folder][0]}": autoencoder,
+        f"{places.AUDIO_ENCODER}/{places.AUDIO_WEIGHTS}": encoder,
     }
 
 
 def header_align(name: str) -> int:
     """The multiple that a published file's header is padded to, in bytes: 1 is no padding."""
-    return 1 if name == f"{AUDIO_ENCODER}/{AUDIO_WEIGHTS}" else 8
+    return 1 if name == f"{places.AUDIO_ENCODER}/{places.AUDIO_WEIGHTS}" else 8
 
 
 def _random_weight(key: str, shapes: Shapes, seed: str) -> Tensor:
@@ -221,15 +213,18 @@ def write_checkpoint(
     """
     folder, variant = Path(folder), sizes.variant
     generator = to_config(sizes.generator) | {"has_image_input": False, "text_dim": _TEXT_DIM}
-    configs = {GENERATOR_FOLDERS[variant]: generator, AUDIO_ENCODER: to_config(sizes.audio_encoder)}
+    configs = {
+        places.GENERATOR_FOLDERS[variant]: generator,
+        places.AUDIO_ENCODER: to_config(sizes.audio_encoder),
+    }
     if variant == "lite":  # the Wan VAE has none
-        configs[VAE_FOLDERS[variant]] = to_config(sizes.vae)
+        configs[places.VAE_FOLDERS[variant]] = to_config(sizes.vae)
     for name, shapes in published_shapes(sizes, unused=unused).items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.parent.name in configs:
             text = json.dumps(configs[path.parent.name], indent=2) + "\n"
-            path.with_name(CONFIG).write_text(text, encoding="utf-8")
+            path.with_name(places.CONFIG).write_text(text, encoding="utf-8")
         tensors = ((key, _random_weight(key, shapes, f"{seed}/{name}").to(dtype)) for key in shapes)
         if path.suffix in TORCH_SUFFIXES:
             torch.save(dict(tensors), path)

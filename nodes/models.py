@@ -26,8 +26,7 @@ from ..flashhead.geometry import ChunkGeometry
 from ..flashhead.models.backend import Backend
 from ..flashhead.models.generator import Generator, TimeCondition
 from ..flashhead.models.wav2vec2 import AudioEncoder
-from ..flashhead.stream.sampling import Predict
-from ..flashhead.stream.schedule import TRAIN_TIMESTEPS
+from ..flashhead.stream.sampling import TRAIN_TIMESTEPS, Predict
 from .progress import check_interrupt
 
 Network = TypeVar("Network", bound=torch.nn.Module)

@@ -10,8 +10,7 @@ from torch import Tensor
 from flashhead import LiveStream
 from flashhead.image.color import match_color
 from flashhead.stream.loop import ChunkAudio
-from flashhead.stream.sampling import draw_noise
-from flashhead.stream.schedule import timesteps
+from flashhead.stream.sampling import draw_noise, timesteps
 
 if TYPE_CHECKING:
     from .reference import Reference

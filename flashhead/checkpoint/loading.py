@@ -19,18 +19,8 @@ from ..models.limits import CheckpointLimits, native_size
 from ..models.wav2vec2 import AudioEncoder
 from ..pocket import place_of
 from ..variants import REPOSITORY
+from . import components
 from .bundle_file import open_bundle
-from .components import (
-    BUNDLE,
-    PARTS,
-    ROLES,
-    VAEComponent,
-    generator_in,
-    open_audio_encoder,
-    open_generator,
-    open_vae,
-    role_of,
-)
 from .layout import check_variant, find_layout
 from .weights import Component, open_weights
 
@@ -45,7 +35,7 @@ class Checkpoint:
 
     variant: str
     generator: Component[Generator]
-    vae: VAEComponent
+    vae: components.VAEComponent
     audio_encoder: Component[AudioEncoder]
     limits: CheckpointLimits | None = None
 
@@ -61,7 +51,7 @@ class Checkpoint:
     @property
     def parts(self) -> dict[str, Component[Any]]:
         """The components by their names in a bundle."""
-        return {name: getattr(self, name) for name in PARTS}
+        return {name: getattr(self, name) for name in components.PARTS}
 
     @property
     def geometry(self) -> ChunkGeometry:
@@ -101,8 +91,8 @@ def open_checkpoint(
     """Find and check a checkpoint's files; arguments and errors as for `load_bundle`."""
     path = place_of(path)
     file = open_weights(path) if path.is_file() else None
-    role = "generator" if file is None else role_of(file)
-    if file is not None and role == BUNDLE:
+    role = "generator" if file is None else components.role_of(file)
+    if file is not None and role == components.BUNDLE:
         check_variant(variant)
         header, parts = open_bundle(file)
         if variant not in (None, header.variant):
@@ -110,23 +100,23 @@ def open_checkpoint(
                 f"{file.where} is a bundle of variant '{header.variant}', not '{variant}'."
             )
         if vae is not None:
-            parts["vae"] = open_vae(Path(vae))
+            parts["vae"] = components.open_vae(Path(vae))
         if audio_encoder is not None:
-            parts["audio_encoder"] = open_audio_encoder(Path(audio_encoder))
+            parts["audio_encoder"] = components.open_audio_encoder(Path(audio_encoder))
         return Checkpoint(header.variant, **parts, limits=header.limits)
     if role != "generator":
         raise CheckpointError(
-            f"{path} is {ROLES[role]} alone; expected the folder of {REPOSITORY}, a one-file "
-            "bundle, or a generator's weight file."
+            f"{path} is {components.ROLES[role]} alone; expected the folder of {REPOSITORY}, a "
+            "one-file bundle, or a generator's weight file."
         )
     variant, generator, vae, audio_encoder = find_layout(
         path, variant, vae=vae, audio_encoder=audio_encoder
     )
     return Checkpoint(
         variant,
-        open_generator(generator) if file is None else generator_in(file),
-        open_vae(vae),
-        open_audio_encoder(audio_encoder),
+        components.open_generator(generator) if file is None else components.generator_in(file),
+        components.open_vae(vae),
+        components.open_audio_encoder(audio_encoder),
     )
 
 

@@ -23,17 +23,16 @@ class Clock:
 
     def __init__(self, device: torch.device):
         self._device = device
-        synchronize(device)
         self._laps: list[str] = []
         self._events: list[torch.cuda.Event] = []  # on CUDA
         self._times: list[float] = []  # elsewhere
+        synchronize(device)
         self._mark()
 
     def _mark(self) -> None:
         if self._device.type == "cuda":
-            event = torch.cuda.Event(enable_timing=True)
-            event.record()
-            self._events.append(event)
+            self._events.append(torch.cuda.Event(enable_timing=True))
+            self._events[-1].record()
         else:
             synchronize(self._device)
             self._times.append(time.perf_counter())

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ..errors import FlashHeadError
 from ..geometry import CHUNK_FRAMES, FPS, LONGEST_SEAM_FADE
 from .audio_context import CACHE_SECONDS
-from .schedule import timesteps
+from .sampling import timesteps
 
 LONGEST_CACHE = 60.0
 

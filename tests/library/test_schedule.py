@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from flashhead import FlashHeadError
-from flashhead.stream.schedule import timesteps
+from flashhead.stream.sampling import timesteps
 
 
 @pytest.mark.parametrize("steps", [2, 4, 8, 20])

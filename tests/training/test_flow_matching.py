@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from flashhead.stream.sampling import SamplingPlan, sample_latents
-from flashhead.stream.schedule import timesteps
+from flashhead.stream.sampling import SamplingPlan, sample_latents, timesteps
 from flashhead.training.flow.matching import (
     FlowDraws,
     add_noise,

@@ -17,8 +17,7 @@ from ...image.color import ColorTarget
 from ...models.generator import Generator
 from ...models.vae import VAE
 from ...stream.loop import decode_and_encode
-from ...stream.sampling import plan_sampling, sample_latents
-from ...stream.schedule import TRAIN_TIMESTEPS, timesteps
+from ...stream.sampling import TRAIN_TIMESTEPS, plan_sampling, sample_latents, timesteps
 from ..data.chunk_batch import ChunkBatch
 from ..flow.matching import run_generator
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...geometry import MOTION_LATENT_FRAMES
 from ...models.generator import Generator
-from ...stream.schedule import TRAIN_TIMESTEPS
+from ...stream.sampling import TRAIN_TIMESTEPS
 from ..data.chunk_batch import ChunkBatch
 
 
