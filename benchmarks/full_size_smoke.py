@@ -44,7 +44,7 @@ PTH_SLACK = 65_536  # what torch's zip format adds differs among its versions
 
 
 def write(folder: str, variant: str, source_dtype: str) -> None:
-    write_checkpoint(folder, SIZES[variant], dtype=STORAGE_DTYPES[source_dtype], unused=True)
+    write_checkpoint(folder, SIZES[variant], dtype=STORAGE_DTYPES[source_dtype])
 
 
 def count(folder: str, source_dtype: str) -> dict[str, int]:

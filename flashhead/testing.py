@@ -126,11 +126,9 @@ PUBLISHED_LITE = _configs(LTXVAEConfig((128, 256, 512, 512), (4, 3, 3, 3, 4), _S
 PUBLISHED_PRO = _configs(WanVAEConfig())
 
 
-def published_shapes(sizes: CheckpointConfigs, *, unused: bool = False) -> dict[str, Shapes]:
-    """The shape of every tensor, by weight file (a path inside the checkpoint), then by key.
-
-    `unused` adds the keys that are in the published files although nothing reads them.
-    """
+def published_shapes(sizes: CheckpointConfigs) -> dict[str, Shapes]:
+    """The shape of every tensor that is read, by weight file (a path inside the checkpoint), then
+    by key."""
     vae = sizes.vae
     generator, autoencoder, encoder = (
         {key: tuple(tensor.shape) for key, tensor in build(make).state_dict().items()}
@@ -143,29 +141,12 @@ def published_shapes(sizes: CheckpointConfigs, *, unused: bool = False) -> dict[
     encoder = {f"wav2vec2.{key}": shape for key, shape in encoder.items()}
     direction = encoder.pop(_POSITION)  # stored weight-normalised, kernel position by position
     encoder |= {f"{_POSITION}_g": (1, 1, direction[2]), f"{_POSITION}_v": direction}
-    if unused:
-        dim, width, hidden = sizes.generator.dim, 768, sizes.audio_encoder.hidden_size
-        for network, name, shape in (
-            (generator, "text_embedding.0", (dim, _TEXT_DIM)),
-            (generator, "text_embedding.2", (dim, dim)),
-            (generator, "audio_emb.proj.0", (width,)),
-            (generator, "audio_emb.proj.1", (width, width)),
-            (generator, "audio_emb.proj.3", (dim, width)),
-            (generator, "audio_emb.proj.4", (dim,)),
-            (encoder, "lm_head", (32, hidden)),
-        ):
-            network |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
     folder = places.VAE_FOLDERS[sizes.variant]
     return {
         f"{places.GENERATOR_FOLDERS[sizes.variant]}/{places.WEIGHTS}": generator,
         f"{folder}/{places.VAE_FILES[folder][0]}": autoencoder,
         f"{places.AUDIO_ENCODER}/{places.AUDIO_WEIGHTS}": encoder,
     }
-
-
-def header_align(name: str) -> int:
-    """The multiple that a published file's header is padded to, in bytes: 1 is no padding."""
-    return 1 if name == f"{places.AUDIO_ENCODER}/{places.AUDIO_WEIGHTS}" else 8
 
 
 def _random_weight(key: str, shapes: Shapes, seed: str) -> Tensor:
@@ -193,7 +174,6 @@ def write_checkpoint(
     seed: int = 0,
     *,
     dtype: torch.dtype = torch.float32,
-    unused: bool = False,
 ) -> Path:
     """Write a random checkpoint that `load_bundle` reads as the variant of its sizes.
 
@@ -206,7 +186,6 @@ def write_checkpoint(
             (`MINIATURE_PRO`, `PUBLISHED_PRO`) or your own.
         seed: any integer.
         dtype: what weights are stored as: float32 (as published), bfloat16 or float16.
-        unused: also write the keys that are in the published files although nothing reads them.
 
     Returns:
         The folder.
@@ -219,7 +198,7 @@ def write_checkpoint(
     }
     if variant == "lite":  # the Wan VAE has none
         configs[places.VAE_FOLDERS[variant]] = to_config(sizes.vae)
-    for name, shapes in published_shapes(sizes, unused=unused).items():
+    for name, shapes in published_shapes(sizes).items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.parent.name in configs:
@@ -233,6 +212,6 @@ def write_checkpoint(
             entries = {
                 key: torch.empty(shape, dtype=dtype, device="meta") for key, shape in shapes.items()
             }
-            layout = lay_out(entries, {"format": "pt"}, header_align(name))
+            layout = lay_out(entries, {"format": "pt"})
             write_safetensors(file, layout, tensors)
     return folder
