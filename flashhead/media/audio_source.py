@@ -45,7 +45,14 @@ class TensorAudio:
     """
 
     def __init__(self, waveform: torch.Tensor | np.ndarray, sample_rate: int) -> None:
-        self.sample_rate = _checked_rate(sample_rate)
+        try:
+            self.sample_rate = operator.index(sample_rate)
+        except TypeError:
+            self.sample_rate = 0
+        if self.sample_rate < 1 or isinstance(sample_rate, bool):
+            raise AudioError(
+                f"sample rate is {sample_rate!r}; give a positive whole number of Hz, such as 44100"
+            )
         if not isinstance(waveform, torch.Tensor | np.ndarray):
             raise AudioError(
                 f"audio is a {type(waveform).__name__}; give a torch tensor or a numpy array of "
@@ -137,18 +144,6 @@ def speech_blocks(source: AudioSource, block: int) -> Iterator[torch.Tensor]:
         held = held[whole:]
     if len(held):
         yield torch.nn.functional.pad(held, (0, block - len(held)))
-
-
-def _checked_rate(sample_rate: int) -> int:
-    try:
-        rate = operator.index(sample_rate)
-    except TypeError:
-        rate = 0
-    if rate < 1 or isinstance(sample_rate, bool):
-        raise AudioError(
-            f"sample rate is {sample_rate!r}; give a positive whole number of Hz, such as 44100"
-        )
-    return rate
 
 
 def _check_finite(blocks: Iterable[torch.Tensor], name: str, sample_rate: int) -> int:

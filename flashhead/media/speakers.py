@@ -70,19 +70,16 @@ def split_speakers(
     if not audio:
         raise AudioError("No audio is given; connect at least one.")
     clips = [TensorAudio(waveform, rate) for waveform, rate in audio]
+    if source == "channels" and len(clips) > 1:
+        raise AudioError(
+            f"There are {len(clips)} audios but speakers come from channels of one; choose "
+            "tracks, or connect one audio."
+        )
     rate = max(clip.sample_rate for clip in clips)
     waves = [_at_rate(clip, rate) for clip in clips]
-    if source == "channels":
-        if len(clips) > 1:
-            raise AudioError(
-                f"There are {len(clips)} audios but speakers come from channels of one; choose "
-                "tracks, or connect one audio."
-            )
-        voices = waves[0]
-    else:
-        longest = max(wave.shape[1] for wave in waves)
-        waves = [F.pad(wave, (0, longest - wave.shape[1])) for wave in waves]
-        voices = torch.stack([wave.mean(0) for wave in waves])
+    longest = max(wave.shape[1] for wave in waves)
+    waves = [F.pad(wave, (0, longest - wave.shape[1])) for wave in waves]
+    voices = waves[0] if source == "channels" else torch.stack([wave.mean(0) for wave in waves])
     if len(voices) > MAX_SPEAKERS:
         raise AudioError(
             f"There are {len(voices)} speakers in the {source}; at most {MAX_SPEAKERS} are made."
@@ -96,12 +93,10 @@ def split_speakers(
 
 def _at_rate(clip: TensorAudio, rate: int) -> Tensor:
     """The clip as (channels, ceil(samples·rate/sample_rate)); sample 0 stays at time 0."""
-    wave = torch.cat(list(clip.blocks()), 1)
-    if clip.sample_rate == rate:
+    own, wave = clip.sample_rate, torch.cat(list(clip.blocks()), 1)
+    if own == rate:
         return wave
-    channels = [
-        resample_stream(one.split(clip.sample_rate), clip.sample_rate, rate) for one in wave
-    ]
+    channels = [resample_stream(one.split(own), own, rate) for one in wave]
     return torch.stack([torch.cat(list(blocks)) for blocks in channels])
 
 

@@ -172,7 +172,6 @@ class _AudioTrack:
     def __init__(self, container: OutputContainer, source: AudioSource) -> None:
         self._container = container
         self._rate = source.sample_rate
-        self._mix = source.channels not in _AAC_LAYOUTS  # too many for AAC: mono, of their mean
         self._layout = _AAC_LAYOUTS.get(source.channels, "mono")
         self._blocks: Iterator[torch.Tensor] = source.blocks()
         self._held = np.empty((source.channels, 0), np.float32)
@@ -192,27 +191,23 @@ class _AudioTrack:
                 if block is None:
                     return
                 self._held = block.numpy()
+                continue  # it may be empty
             now, self._held = np.split(self._held, [until - self._given], axis=1)
-            self._encode(now)
+            if self._layout == "mono":  # one channel, or more than AAC has
+                now = now.mean(0, keepdims=True)
+            # Interleaved, because PyAV (18.1) cannot fill eight planes.
+            interleaved = np.ascontiguousarray(now.T).reshape(1, -1)
+            frame = av.AudioFrame.from_ndarray(interleaved, format="flt", layout=self._layout)
+            frame.sample_rate = self._rate
+            frame.pts, frame.time_base = self._given, Fraction(1, self._rate)
+            self._given += now.shape[1]
+            self._container.mux(self._stream.encode(frame))
 
     def finish(self, *, whole: bool) -> None:
         """Encodes the rest if `whole`, and empties the encoder."""
         if whole:
             self.write_until(None)
         self._container.mux(self._stream.encode(None))
-
-    def _encode(self, samples: np.ndarray) -> None:
-        if not samples.shape[1]:
-            return
-        if self._mix:
-            samples = samples.mean(0, keepdims=True)
-        # Interleaved, because PyAV (18.1) cannot fill eight planes.
-        interleaved = np.ascontiguousarray(samples.T).reshape(1, -1)
-        frame = av.AudioFrame.from_ndarray(interleaved, format="flt", layout=self._layout)
-        frame.sample_rate = self._rate
-        frame.pts, frame.time_base = self._given, Fraction(1, self._rate)
-        self._given += samples.shape[1]
-        self._container.mux(self._stream.encode(frame))
 
 
 def rgb_to_yuv420(frames: torch.Tensor) -> torch.Tensor:
@@ -238,12 +233,11 @@ def _h264_encoder(
     height: int, width: int, fps: Fraction, crf: int, preset: str
 ) -> tuple[str, dict[str, str]]:
     """The first H.264 encoder of this PyAV that opens, and its options."""
+    keyframes = str(round(_KEYFRAME_SECONDS * fps) or 1)
+    x264 = {"g": keyframes, "crf": str(crf), "preset": preset}
+    others = {"g": keyframes, "b": str(round(height * width * fps / 4))}
     for name in _H264_ENCODERS:
-        options = {"g": str(round(_KEYFRAME_SECONDS * fps) or 1)}
-        if name == "libx264":
-            options |= {"crf": str(crf), "preset": preset}
-        else:
-            options["b"] = str(round(height * width * fps / 4))
+        options = x264 if name == "libx264" else others
         try:
             context = av.CodecContext.create(name, "w")
             assert isinstance(context, av.VideoCodecContext)
