@@ -4,8 +4,6 @@
 speech and checkpoint to the command line's `generate`.
 """
 
-from __future__ import annotations
-
 import argparse
 import ctypes
 import sys

@@ -73,12 +73,8 @@ class ChunkGeometry:
     def latent_shape(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
         """(C, T, h, w) of a chunk's latents at (height, width)."""
         self.check_size(size)
-        return (
-            self.latent_channels,
-            self.latent_frames,
-            size[0] // self.vae_stride[1],
-            size[1] // self.vae_stride[2],
-        )
+        _, h, w = self.vae_stride
+        return (self.latent_channels, self.latent_frames, size[0] // h, size[1] // w)
 
 
 def frame_count(samples: int, sample_rate: int) -> int:

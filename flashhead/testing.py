@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .checkpoint import layout as places
 from .checkpoint.configs import to_config
-from .checkpoint.safetensors_writer import lay_out, write_safetensors
+from .checkpoint.storage import lay_out, write_safetensors
 from .checkpoint.weights import TORCH_SUFFIXES
 from .models.backend import build
 from .models.config import (

@@ -17,8 +17,8 @@ import comfy.supported_models_base
 import torch
 from comfy import model_management as management
 
-from ..flashhead.checkpoint.float8 import in_float8
 from ..flashhead.checkpoint.loading import load_audio_encoder
+from ..flashhead.checkpoint.storage import in_float8
 from ..flashhead.checkpoint.weights import Component
 from ..flashhead.dtypes import FLOAT8
 from ..flashhead.errors import FlashHeadError

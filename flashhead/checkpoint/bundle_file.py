@@ -20,7 +20,7 @@ from ..geometry import LONGEST_SEAM_FADE
 from ..models.limits import THUMBNAIL_SIDE, CheckpointLimits
 from ..variants import VARIANTS
 from .components import FORMAT, PARTS
-from .float8 import SCALE, dequantize
+from .storage import SCALE, dequantize
 from .weights import Component, Weights
 
 VERSION = 1

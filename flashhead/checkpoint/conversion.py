@@ -14,9 +14,8 @@ from ..files import replacing
 from ..models.limits import CheckpointLimits
 from .bundle_file import BundleHeader
 from .configs import to_config
-from .float8 import SCALE, in_float8, is_matrix, quantize
 from .loading import open_checkpoint
-from .safetensors_writer import OnBytes, lay_out, write_safetensors
+from .storage import SCALE, OnBytes, in_float8, is_matrix, lay_out, quantize, write_safetensors
 from .weights import Component
 
 

@@ -88,14 +88,10 @@ def _size(text: str) -> tuple[int, int]:
 
 def _switch(text: str) -> tuple[float, str]:
     """SECONDS=PORTRAIT -> both."""
-    seconds, equals, name = text.partition("=")
-    try:
-        at = float(seconds)
-    except ValueError:
-        at = -1.0
-    if not (equals and name and 0 <= at < float("inf")):
+    match = re.fullmatch(r"(\d+\.?\d*|\.\d+)=(.+)", text)
+    if match is None:
         raise argparse.ArgumentTypeError(f"'{text}' is not SECONDS=PORTRAIT, such as 4.5=anna")
-    return at, name
+    return float(match[1]), match[2]
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -3,6 +3,9 @@
 `flashhead.checkpoint.configs` reads them from files.
 """
 
+# Types as text: configs.py reads values by them.
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 from ..geometry import ChunkGeometry

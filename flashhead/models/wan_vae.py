@@ -6,7 +6,7 @@ before is kept in a `FeatureCache`, a new one for every call. Tensors are (B, C,
 channels last in memory: tensor cores want that, and frames become a batch of images without a copy.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import chain, zip_longest
 
 import torch
@@ -267,19 +267,12 @@ class WanVAE(VideoAutoencoder):
 
         The video is clamped to [-1, 1], in the compute dtype.
         """
-        return torch.cat(list(self.decode_stream(latents)), dim=2)
-
-    def decode_stream(self, latents: Tensor) -> Iterator[Tensor]:
-        """The frames of `decode`, yielded as soon as a latent frame is decoded.
-
-        Yields (B, 3, 1, H, W) for the first latent frame, then (B, 3, stride, H, W) for each.
-        """
         if latents.ndim != 5 or latents.shape[1] != self.latent_channels:
             raise ValueError(
                 f"Latents of shape {tuple(latents.shape)} do not fit the VAE: expected "
                 f"(batch, {self.latent_channels}, frames, height, width)."
             )
-        latents = self.backend.to(latents, torch.float32)
         cache: FeatureCache = {}
-        for frame in self.denormalize(latents).split(1, dim=2):
-            yield self.decoder(self.conv2(self._enter(frame)), cache).clamp_(-1, 1)
+        latents = self.denormalize(self.backend.to(latents, torch.float32))
+        frames = (self.conv2(self._enter(frame)) for frame in latents.split(1, dim=2))
+        return torch.cat([self.decoder(x, cache).clamp_(-1, 1) for x in frames], dim=2)

@@ -16,7 +16,7 @@ from ..media.resample import speech_length
 from ..models.wav2vec2 import AudioEncoder
 from .audio_context import CACHE_SECONDS, frame_context
 from .loop import ChunkAudio
-from .settings import check_cache_seconds
+from .settings import Settings
 
 AUDIO_MODES = ("stream", "once")
 """stream: each chunk is encoded with the past seconds; once: the clip is encoded whole."""
@@ -77,7 +77,7 @@ class SpeechClip:
     @classmethod
     def of(cls, source: AudioSource, cache_seconds: float = CACHE_SECONDS) -> SpeechClip:
         """All of a source, for mode "stream". Raises `AudioError` or `FlashHeadError`."""
-        check_cache_seconds(cache_seconds)
+        Settings(cache_seconds=cache_seconds)  # checks its range
         count = speech_length(source.samples, source.sample_rate)
         samples = torch.cat(list(speech_blocks(source, SAMPLE_RATE)))[:count]
         return cls(samples, frame_count(source.samples, source.sample_rate), cache_seconds)
@@ -110,8 +110,7 @@ class SpeechClip:
 
     def check(self, geometry: ChunkGeometry, chunk: int = 0) -> None:
         """Raise `AudioError` unless the clip has this chunk for a generator of such chunks."""
-        if self.geometry not in (None, geometry):
-            assert self.geometry is not None
+        if self.geometry is not None and self.geometry != geometry:
             raise AudioError(
                 f"The audio was encoded whole for chunks of {self.geometry.new_frames} frames, and "
                 f"this model makes {geometry.new_frames}; encode it with the audio encoder from "

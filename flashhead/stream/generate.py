@@ -115,11 +115,8 @@ def render_clip(
 ) -> Iterator[tuple[Chunk, StreamState]]:
     """The chunks of one session, each with the state after it.
 
-    Args:
-        state: from `ChunkLoop.start`, or to go on from.
-        audio: of each chunk in turn.
-        switches: (seconds, portrait (3, H, W) in [-1, 1]), in order of time.
-        recall: as for `ChunkLoop.step`.
+    audio: of each chunk in turn. switches: (seconds, portrait (3, H, W) in [-1, 1]), in order of
+    time. recall: as for `ChunkLoop.step`.
     """
     waiting, start = list(switches), 0
     for part in audio:

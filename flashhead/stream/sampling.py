@@ -94,32 +94,22 @@ def plan_sampling(
     nothing. joint_guidance: None means where the memory for it is free.
     """
     device = device or generator.backend.device or torch.device("cpu")
-    schedule = timesteps(steps, shift)
+    schedule, planned = timesteps(steps, shift), None
+    if guidance != 1:
+        config, (batch, _, *latents) = generator.config, shape
+        if joint_guidance is None:
+            needed = transformer_memory(config, generator.backend.dtype, latents)
+            joint_guidance = fits(2 * batch * needed, device)
+        frames = 1 + (latents[0] - 1) * config.vae_stride[0]
+        silence = torch.zeros(1, frames, config.audio_window, 1, config.audio_width, device=device)
+        planned = Guidance(guidance, generator.embed_audio(silence), joint_guidance)
     return SamplingPlan(
         sigmas=tuple((schedule / TRAIN_TIMESTEPS).tolist()),
         time=generator.embed_timesteps(schedule[:-1].to(device)),
         rotary=generator.rotary(shape, device),
         renoise=renoise,
-        guidance=None
-        if guidance == 1
-        else _plan_guidance(generator, shape, device, guidance, joint_guidance),
+        guidance=planned,
     )
-
-
-def _plan_guidance(
-    generator: Generator,
-    shape: Sequence[int],
-    device: torch.device,
-    scale: float,
-    joint: bool | None,
-) -> Guidance:
-    config, (batch, _, *latents) = generator.config, shape
-    if joint is None:
-        needed = transformer_memory(config, generator.backend.dtype, latents)
-        joint = fits(2 * batch * needed, device)
-    frames = 1 + (latents[0] - 1) * config.vae_stride[0]
-    silence = torch.zeros(1, frames, config.audio_window, 1, config.audio_width, device=device)
-    return Guidance(scale, generator.embed_audio(silence), joint)
 
 
 def draw_noise(
@@ -152,20 +142,15 @@ def _velocity(
     time, guidance = plan.time[step : step + 1], plan.guidance
     if guidance is None:
         return predict(x, time, audio, reference, plan.rotary).float()
-    silent_condition = guidance.silent.repeat(x.shape[0])
+    silence = guidance.silent.repeat(x.shape[0])
     if guidance.joint:
-        both = predict(
-            torch.cat([x, x]),
-            time,
-            audio.join(silent_condition),
-            torch.cat([reference, reference]),
-            plan.rotary,
-        )
+        twice, references = torch.cat([x, x]), torch.cat([reference, reference])
+        both = predict(twice, time, audio.join(silence), references, plan.rotary)
         with_audio, silent = both.float().chunk(2)
     else:
         with_audio, silent = (
             predict(x, time, condition, reference, plan.rotary).float()
-            for condition in (audio, silent_condition)
+            for condition in (audio, silence)
         )
     return torch.lerp(silent, with_audio, guidance.scale)
 

@@ -58,14 +58,9 @@ class Settings:
                 f"The fade of the seams is {self.seam_fade} frames; expected a whole number, 0 to "
                 f"{LONGEST_SEAM_FADE}."
             )
-        check_cache_seconds(self.cache_seconds)
-
-
-def check_cache_seconds(seconds: float) -> None:
-    """Raise `FlashHeadError` for an audio cache that is shorter than a chunk, or too long."""
-    shortest = CHUNK_FRAMES / FPS
-    if not shortest <= seconds <= LONGEST_CACHE:
-        raise FlashHeadError(
-            f"The audio cache is {seconds} s; expected {shortest} s (one chunk) to "
-            f"{LONGEST_CACHE:g} s. The model was trained with {CACHE_SECONDS:g} s."
-        )
+        shortest = CHUNK_FRAMES / FPS
+        if not shortest <= self.cache_seconds <= LONGEST_CACHE:
+            raise FlashHeadError(
+                f"The audio cache is {self.cache_seconds} s; expected {shortest} s (one chunk) to "
+                f"{LONGEST_CACHE:g} s. The model was trained with {CACHE_SECONDS:g} s."
+            )

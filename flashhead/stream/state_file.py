@@ -34,11 +34,8 @@ def save_state(path: str | Path, state: StreamState, geometry: ChunkGeometry) ->
         **{f"rng.{session}": rng for session, rng in enumerate(state.rng)},
         **({} if state.shown is None else {"shown": state.shown}),
     }
-    metadata = {
-        "format": _FORMAT,
-        "index": str(state.index),
-        "geometry": json.dumps(asdict(geometry)),
-    }
+    stored = json.dumps(asdict(geometry))
+    metadata = {"format": _FORMAT, "index": str(state.index), "geometry": stored}
     # Copies, because safetensors refuses tensors that share their memory.
     content = save({k: t.detach().cpu().clone() for k, t in tensors.items()}, metadata)
     try:
@@ -58,10 +55,9 @@ def load_state(path: str | Path) -> tuple[StreamState, ChunkGeometry]:
         raise FlashHeadError(f"{path} is not a readable stream state: {error}.") from error
     if metadata.get("format") != _FORMAT or any(key not in tensors for key in _NEEDED):
         raise FlashHeadError(f"{path} is no stream state; expected a file that Save State wrote.")
-    said = json.loads(metadata["geometry"])
-    geometry = ChunkGeometry(
-        tuple(said["vae_stride"]), tuple(said["patch_size"]), said["latent_channels"]
-    )
+    stored = json.loads(metadata["geometry"])
+    strides = tuple(stored["vae_stride"]), tuple(stored["patch_size"])
+    geometry = ChunkGeometry(*strides, stored["latent_channels"])
     color = ColorTarget(tensors["color_mean"], tensors["color_std"])
     sessions = sum(key.startswith("rng.") for key in tensors)
     state = StreamState(

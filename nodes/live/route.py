@@ -9,7 +9,6 @@ import json
 import struct
 from typing import Any
 
-import numpy as np
 from aiohttp import WSMessage, WSMsgType, web
 from PIL import Image
 from server import PromptServer
@@ -130,7 +129,9 @@ def _read_hello(message: WSMessage) -> dict[str, Any]:
 
 def _pack(chunk: Shown, hello: dict[str, Any]) -> bytes:
     """uint32 length of the header (little-endian), JSON header, sound, pictures."""
-    pictures = [_encode(frame, hello["frames"]) for frame in chunk.frames]
+    kind, pictures = hello["frames"], [io.BytesIO() for _ in chunk.frames]
+    for frame, picture in zip(chunk.frames, pictures, strict=True):
+        Image.fromarray(frame).save(picture, kind, **PICTURES[kind])
     header = {
         "type": "chunk",
         "index": chunk.index,
@@ -138,13 +139,8 @@ def _pack(chunk: Shown, hello: dict[str, Any]) -> bytes:
         "dropped": round(chunk.dropped, 3),
         "rate": hello["rate"],
         "sound": chunk.sound.nbytes,
-        "frames": [len(picture) for picture in pictures],
+        "frames": [len(picture.getvalue()) for picture in pictures],
     }
     text = json.dumps(header).encode()
-    return b"".join([struct.pack("<I", len(text)), text, chunk.sound.tobytes(), *pictures])
-
-
-def _encode(frame: np.ndarray, kind: str) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(frame).save(file, kind, **PICTURES[kind])
-    return file.getvalue()
+    parts = [struct.pack("<I", len(text)), text, chunk.sound.tobytes()]
+    return b"".join([*parts, *(picture.getvalue() for picture in pictures)])

@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 
 import flashhead
 from flashhead import CheckpointError, convert, load_bundle
-from flashhead.checkpoint.float8 import dequantize, quantize
 from flashhead.checkpoint.loading import open_checkpoint
+from flashhead.checkpoint.storage import dequantize, quantize
 from flashhead.cli.main import main
 from flashhead.dtypes import STORAGE_DTYPES
 

@@ -13,7 +13,7 @@ from flashhead.checkpoint.configs import (
     read_generator_config,
     read_ltx_config,
 )
-from flashhead.checkpoint.safetensors_writer import lay_out
+from flashhead.checkpoint.storage import lay_out
 from flashhead.testing import (
     MINIATURE,
     MINIATURE_PRO,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import types
 from pathlib import Path
 
@@ -65,31 +64,12 @@ def test_decode_matches_the_reference(vae, name, golden, deviation):
     assert video.abs().max() <= 1
 
 
-@pytest.mark.parametrize("frames", [1, 2, 9])
-def test_streamed_frames_are_the_whole_decode(vae, frames):
-    latents = random_latents(1, 16, frames, 2, 3)
-    whole = vae.decode(latents)
-    parts = list(vae.decode_stream(latents))
-    assert [part.shape[2] for part in parts] == [1] + [4] * (frames - 1)
-    assert torch.equal(torch.cat(parts, dim=2), whole)
-
-
-def test_streaming_is_lazy_and_two_streams_do_not_mix(vae):
-    latents = [random_latents(1, 16, 3, 2, 2, seed=seed) for seed in (1, 2)]
-    pairs = list(itertools.zip_longest(*(vae.decode_stream(x) for x in latents)))
-    for x, parts in zip(latents, zip(*pairs, strict=True), strict=True):
-        assert torch.equal(torch.cat(parts, dim=2), vae.decode(x))
-    broken = latents[0].clone()
-    broken[:, :, 1:] = torch.nan
-    assert torch.equal(next(vae.decode_stream(broken)), vae.decode(latents[0][:, :, :1]))
-
-
 def test_calls_leave_nothing_behind(vae):
     video = random_video(1, 3, 9, 16, 16)
     before = {key: value.clone() for key, value in vae.state_dict().items()}
     first = vae.encode(video)
     vae.encode(random_video(1, 3, 5, 24, 16, seed=1))
-    next(vae.decode_stream(random_latents(1, 16, 4, 2, 2)))
+    vae.decode(random_latents(1, 16, 4, 2, 2))
     assert torch.equal(vae.encode(video), first)
     assert all(torch.equal(value, before[key]) for key, value in vae.state_dict().items())
 
