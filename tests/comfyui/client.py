@@ -10,7 +10,8 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import websocket
@@ -55,7 +56,9 @@ class ComfyClient:
 
     def __init__(self) -> None:
         self.client_id = uuid.uuid4().hex
-        self.events: list[dict[str, Any]] = []
+        # By prompt; None has those that belong to no prompt.
+        self._events: dict[str | None, list[dict[str, Any]]] = defaultdict(list)
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         self._socket: websocket.WebSocket | None = None
         self._arrived = threading.Condition()
 
@@ -89,10 +92,9 @@ class ComfyClient:
 
         Raises PromptFailed unless it succeeded or ``check`` is False; TimeoutError when it is late.
         """
-        entry = self._until(
-            lambda: self.get(f"/history/{prompt_id}").get(prompt_id), timeout, "finish a prompt"
-        )
-        final = self.wait_event(*FINAL_EVENTS, prompt_id=prompt_id, timeout=10)
+        final = self.wait_event(*FINAL_EVENTS, prompt_id=prompt_id, timeout=timeout)
+        history = f"/history/{prompt_id}"
+        entry = self.until(lambda: self.get(history).get(prompt_id), 10, "file a prompt")
         if check and final["type"] != "execution_success":
             raise PromptFailed(final["type"], final["data"])
         return entry
@@ -120,26 +122,31 @@ class ComfyClient:
         line that a node shows, as data["text"].
         """
         with self._arrived:
-            return [event for event in self.events if _matches(event, prompt_id, kinds)]
+            found = self._events[prompt_id]
+            return [event for event in found if not kinds or event["type"] in kinds]
 
     def wait_event(
         self,
         *kinds: str,
-        prompt_id: str | None = None,
+        prompt_id: str,
         timeout: float = 60,
         where: Callable[[dict[str, Any]], bool] = lambda event: True,
     ) -> dict[str, Any]:
-        """The first event of these kinds (and of that prompt, where given), waiting for it."""
+        """The first event of these kinds of a prompt for which ``where`` holds, waiting for it."""
 
         def first() -> dict[str, Any] | None:
-            found = (e for e in self.events if _matches(e, prompt_id, kinds) and where(e))
+            found = (e for e in self._events[prompt_id] if e["type"] in kinds and where(e))
             return next(found, None)
 
-        with self._arrived:
-            event = self._arrived.wait_for(first, timeout) and first()
-        if not event:
-            raise TimeoutError(f"no {' or '.join(kinds)} in {timeout} s; {self.log_tail()}")
-        return event
+        deadline = time.monotonic() + timeout
+        while True:
+            with self._arrived:
+                event = self._arrived.wait_for(first, min(1, deadline - time.monotonic()))
+            if event:
+                return event
+            self.check_alive()
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"no {' or '.join(kinds)} in {timeout} s; {self.log_tail()}")
 
     # HTTP
 
@@ -155,8 +162,7 @@ class ComfyClient:
     def _request(self, path: str, body: bytes | None = None) -> bytes:
         headers = {"Content-Type": "application/json"} if body is not None else {}
         request = urllib.request.Request(self.url + path, body, headers)
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=60) as answer:
+        with self._opener.open(request, timeout=60) as answer:
             return answer.read()
 
     # The websocket
@@ -176,7 +182,7 @@ class ComfyClient:
 
     # Inside
 
-    def _until(self, ready: Callable[[], Any], timeout: float, what: str) -> Any:
+    def until(self, ready: Callable[[], Any], timeout: float, what: str) -> Any:
         """Asks ``ready`` until it says something true; fails at once when the server dies."""
         deadline = time.monotonic() + timeout
         while not (answer := ready()):
@@ -203,13 +209,8 @@ class ComfyClient:
             else:
                 return
             with self._arrived:
-                self.events.append(event)
+                self._events[event["data"].get("prompt_id")].append(event)
                 self._arrived.notify_all()
-
-
-def _matches(event: Mapping[str, Any], prompt_id: str | None, kinds: Sequence[str]) -> bool:
-    ours = prompt_id is None or event["data"].get("prompt_id") == prompt_id
-    return ours and (not kinds or event["type"] in kinds)
 
 
 def _binary(message: bytes) -> tuple[str, dict[str, Any]]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import os
 import shutil
-import struct
 import wave
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pathspec
 import torch
 from safetensors.torch import save_file
@@ -116,14 +115,12 @@ def prepare(base: Path, broken: Mapping[str, str], extra: Sequence[Path] = ()) -
 
 def hum(seconds: float, sample_rate: int = 16000) -> bytes:
     """A mono 16-bit WAV file: a tone whose loudness goes up and down like syllables."""
-    count = round(seconds * sample_rate)
-    times = (i / sample_rate for i in range(count))
-    tones = (math.sin(2 * math.pi * 180 * t) * math.sin(math.pi * 3 * t) ** 2 for t in times)
-    samples = [round(12000 * tone) for tone in tones]
+    times = np.arange(round(seconds * sample_rate)) / sample_rate
+    tones = np.sin(2 * np.pi * 180 * times) * np.sin(np.pi * 3 * times) ** 2
     file = io.BytesIO()
     with wave.open(file, "wb") as out:
         out.setnchannels(1)
         out.setsampwidth(2)
         out.setframerate(sample_rate)
-        out.writeframes(struct.pack(f"<{count}h", *samples))
+        out.writeframes(np.rint(12000 * tones).astype("<i2").tobytes())
     return file.getvalue()

@@ -140,7 +140,7 @@ class ComfyServer(ComfyClient):
                 start_new_session=True,
             )
         try:
-            self._until(self._answers, self._start_seconds, "start")
+            self.until(self._answers, self._start_seconds, "start")
             self.start_log = self.log
             self.listen()
         except BaseException:
