@@ -127,6 +127,7 @@ class ComfyServer(ComfyClient):
             "PYTHONUNBUFFERED": "1",
             "HF_HUB_OFFLINE": "1",
             "NO_PROXY": "*",
+            "COVERAGE_PROCESS_START": "",  # sitecustomize.py begins it later
             **self._environment,
         }
         with self.log_path.open("ab") as log:
