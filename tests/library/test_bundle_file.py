@@ -457,7 +457,7 @@ def test_one_tensor_is_held_at_a_time(checkpoint, tmp_path, wide_checkpoint):
     result = subprocess.run(
         [
             sys.executable,
-            "-P",
+            "-I",
             "-c",
             MEMORY,
             str(ROOT),

@@ -55,7 +55,7 @@ print(json.dumps([peak(30), peak(600)]))
 def test_ten_minutes_peak_within_a_tenth_of_half_a_minute():
     pytest.importorskip("resource", reason="peak memory is read the Unix way")
     result = subprocess.run(
-        [sys.executable, "-P", "-c", SCRIPT, str(ROOT)], capture_output=True, text=True, check=True
+        [sys.executable, "-I", "-c", SCRIPT, str(ROOT)], capture_output=True, text=True, check=True
     )
     short, long = json.loads(result.stdout)
     # A twentieth of what is mostly torch itself: the frames of all 10 minutes would add a third
