@@ -1,27 +1,52 @@
-# make test   check style, then run every test (sets up .venv first)
-# make demo   make a talking-head video from the files in the repository
+# make check     style, types and the fast tests, in less than a minute (sets up .venv first)
+# make test      style, types and every test; at least 90 % of the lines must have run
+# make demo      make a talking-head video from the files in the repository
+# make versions  make check in every Python that pyproject.toml lists (python3.10, ...)
 # make lint | format | clean
+#
+# PYTHON=python3.13 VENV=.venv-3.13 chooses another Python, PYTEST_ARGS=tests/library/test_cli.py a
+# part of the tests, whose coverage is not measured.
 
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+# By its script, which, unlike python -m, puts nothing in front of sys.path.
+PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder
 PIP := $(RUN) -m pip --disable-pip-version-check
 LOCATE := tests/comfyui/locate.py
 
 # One place for versions: the pins of pyproject.toml's `test` list.
 PINS := sed -nE 's/^ *"([A-Za-z0-9_-]+==[^"]+)".*/\1/p' pyproject.toml
 TORCH := $(shell $(PINS) | grep -E '^torch(vision|audio)?==')
+VERSIONS := $(shell sed -nE 's/.*"Programming Language :: Python :: (3\.[0-9]+)".*/\1/p' pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help test demo lint format clean comfyui-requirements
+.PHONY: help check test demo versions lint format clean comfyui-requirements
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
 
-test: $(VENV)/test.stamp comfyui-requirements
-	$(RUN) -m ruff check .
-	$(RUN) -m ruff format --check .
-	OMP_NUM_THREADS=1 $(RUN) -P -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+check: lint
+	$(PYTEST) -m "not slow" tests/library
+
+ifdef PYTEST_ARGS
+test: lint comfyui-requirements
+	$(PYTEST) $(PYTEST_ARGS)
+else
+test: export FLASHHEAD_ROOT := $(CURDIR)
+test: lint comfyui-requirements
+	@rm -rf .cache/coverage
+# A run that imports nothing, so that a file that no test imports counts as well.
+	@$(RUN) -W ignore -m coverage run --source=flashhead,nodes $(LOCATE) >/dev/null
+	COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml $(PYTEST)
+	@$(RUN) -m coverage combine --quiet
+	$(RUN) -m coverage report
+endif
+
+versions:
+	@for version in $(VERSIONS); do \
+		$(MAKE) check PYTHON=python$$version VENV=.venv-$$version || exit 1; \
+	done
 
 demo: $(VENV)/demo.stamp
 	@mkdir -p out
@@ -30,13 +55,15 @@ demo: $(VENV)/demo.stamp
 lint: $(VENV)/test.stamp
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	@mkdir -p .cache/types && ln -sfn "$(CURDIR)" .cache/types/pack
+	$(RUN) -m mypy
 
 format: $(VENV)/test.stamp
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
 clean:
-	rm -rf $(VENV) .cache .hypothesis .pytest_cache .ruff_cache build dist out *.egg-info
+	rm -rf .venv* .cache .hypothesis .pytest_cache .ruff_cache build dist out *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The environment: torch first, by its pin, so that nothing later can choose another one.

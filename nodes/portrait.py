@@ -120,7 +120,7 @@ class PreparePortrait(io.ComfyNode):
         if (crop == "mask" and mask is None) or (crop == "face" and face is None):
             raise PortraitError(f"The crop is set to {crop}; connect {_NEEDED[crop]}.")
         head, warnings = None, []
-        if crop == "mask":
+        if crop == "mask" and mask is not None:
             head = crops.mask_box(mask, source)
         elif face is not None:
             try:
@@ -135,6 +135,7 @@ class PreparePortrait(io.ComfyNode):
         elif crop == "box":
             taken = crops.crop_box(crops.Box(x, y, box_width, box_height), source, size)
         else:
+            assert head is not None
             taken = crops.crop_around(head, source, size, ratio, offset)
         warn(warnings if head is None else framing_warnings(head, taken))
         return io.NodeOutput(to_tensor(crops.cut(picture, taken)).unsqueeze(0), taken)

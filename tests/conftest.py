@@ -5,6 +5,42 @@ from __future__ import annotations
 import pytest
 import torch
 
+# Tests of tests/library that take a second or more; `make check` leaves them out, `make test` does
+# not. Names of files, or of functions in them.
+SLOW = frozenset(
+    {
+        "test_memory.py",
+        "test_benchmark.py",
+        "test_demo.py",
+        "test_pocket.py",
+        "test_seams.py",
+        "test_audio_source.py::test_four_minutes_take_no_more_memory_than_ten_seconds",
+        "test_batch.py::test_a_batch_gives_what_its_sessions_give_alone",
+        "test_bundle_file.py::test_bf16_bundle_gives_the_folders_bits",
+        "test_conversion.py::test_ctrl_c_leaves_nothing",
+        "test_conversion.py::test_generate_from_a_bundle",
+        "test_conversion.py::test_one_tensor_is_held_at_a_time",
+        "test_cli.py::test_ctrl_c_keeps_a_playable_video",
+        "test_cli.py::test_generate_as_a_process",
+        "test_cli.py::test_same_seed_same_video",
+        "test_generate.py::test_any_length_and_rate_gives_exactly_its_frames",
+        "test_guidance.py::test_the_variant_chooses_unless_told",
+        "test_import.py::test_importing_does_nothing_else",
+        "test_miniature.py::test_frames_are_a_picture_of_something",
+        "test_resample.py::test_torchaudio_is_not_imported_before_it_is_needed",
+        "test_video.py::test_a_kill_leaves_a_playable_partial",
+        "test_video.py::test_memory_does_not_grow_with_length",
+    }
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if not {item.path.name, f"{item.path.name}::{item.name.partition('[')[0]}"}.isdisjoint(
+            SLOW
+        ):
+            item.add_marker("slow")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():

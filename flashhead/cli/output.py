@@ -35,7 +35,7 @@ class Progress:
     """
 
     def __init__(self, total: float, *, quiet: bool):
-        terminal = sys.stderr.isatty()
+        self._total, terminal = total, sys.stderr.isatty()
         self._bar = tqdm(
             total=total,
             leave=False,
@@ -71,7 +71,7 @@ class Progress:
     def part(self, done: float, text: str) -> None:
         """A part is finished."""
         self.show(done, text)
-        now, last = time.monotonic(), done >= self._bar.total
+        now, last = time.monotonic(), done >= self._total
         if self._prints and (last or now - self._last_line >= _SECONDS_BETWEEN_LINES):
             self._last_line = now
             say(text)

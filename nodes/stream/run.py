@@ -154,7 +154,7 @@ class Run:
             warnings = portrait_warnings(vae.limits, self.portrait)
         assert state is not None  # one of both is given
         count = self.clip.plan(self.geometry).chunks
-        watch = Watch(count, self.settings.steps, device, self.geometry.new_frames, warnings)
+        watch = Watch(count, self.settings.steps or 1, device, self.geometry.new_frames, warnings)
         loop = self.models.loop(self.settings, watch.hooks)
         audio = (self.clip.chunk_audio(self.geometry, chunk) for chunk in range(count))
         beginning = state.stream.to(device)  # once, not at every chunk

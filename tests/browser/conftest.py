@@ -6,18 +6,18 @@ Chromium is the system's own. It reaches nothing but the test server.
 from __future__ import annotations
 
 import copy
-import importlib.util
 import json
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 from PIL import Image
+
+from ..comfyui.locate import locate
+from ..comfyui.server import PORTRAIT, SPEECH, ComfyServer, hum
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -98,16 +98,6 @@ def adapt(workflow: dict[str, Any]) -> dict[str, Any]:
     return adapted
 
 
-def load_module(path: Path) -> ModuleType:
-    """A test helper next door, without putting its folder on sys.path."""
-    name = f"flashhead_tests_{path.stem}"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
 @pytest.fixture(scope="session")
 def artifacts() -> Path:
     """Where screenshots go: $TEST_ARTIFACTS, by default out/test-artifacts."""
@@ -134,20 +124,19 @@ def browser() -> Iterator:
 @pytest.fixture(scope="module")
 def server(browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
     """A ComfyUI whose templates are the pack's, adapted, and the core-only trial of this folder."""
-    comfyui = load_module(HERE.parent / "comfyui" / "locate.py").locate()
+    comfyui = locate()
     if comfyui is None:
         pytest.skip(NO_COMFYUI)
-    harness = load_module(HERE.parent / "comfyui" / "server.py")
-    served = harness.ComfyServer(comfyui, tmp_path_factory.mktemp("browser") / "base")
+    served = ComfyServer(comfyui, tmp_path_factory.mktemp("browser") / "base")
     templates = served.pack_path / "workflows"
     templates.mkdir(exist_ok=True)
     for path in (HERE / "trial.json", HERE / "trial.jpg"):
         shutil.copyfile(path, templates / path.name)
     for path in templates.glob("*.json"):
         path.write_text(json.dumps(adapt(json.loads(path.read_text()))))
-    with Image.open(served.base / "input" / harness.PORTRAIT) as portrait:
+    with Image.open(served.base / "input" / PORTRAIT) as portrait:
         portrait.crop((0, 0, HERE_PIXELS, 90)).save(served.base / "input" / "picture.png")
-    served.place_input(harness.SPEECH, harness.hum(SPEECH_SECONDS))
+    served.place_input(SPEECH, hum(SPEECH_SECONDS))
     with served:
         yield served
 

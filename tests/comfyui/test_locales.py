@@ -1,7 +1,7 @@
 """locales/<language>/*.json, as the page asks ComfyUI for them: complete in every language.
 
-English is what the nodes say themselves. The page shows it wherever a language has no words, so
-that a gap is never seen there, only here.
+There is none for English: the page shows the nodes' own words wherever a language has none, so that
+a gap in a translation is never seen there, only here.
 """
 
 from __future__ import annotations
@@ -118,20 +118,19 @@ def report(title: str, lines: list[str]) -> None:
         pytest.fail("\n  ".join([f"{title}:", *lines]), pytrace=False)
 
 
-def report_keys(language: str, found: Texts, expected: Texts) -> None:
-    where = f"locales/{language}/nodeDefs.json"
-    report(
-        f"{where} lacks",
-        [f"{key}: {text}" for key, text in expected.items() if key not in found],
-    )
-    report(f"{where} has what no node has", sorted(found.keys() - expected.keys()))
+def test_english_is_what_the_nodes_say(i18n):
+    assert not i18n.get("en")
+    assert {path.name for path in (ROOT / "locales").iterdir()} == set(LANGUAGES)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_language_has_every_text_and_no_other(i18n, english: Texts, language: str):
     found = texts(i18n, language)
-    report_keys(language, found, english)
-    report(f"{language}: empty", [key for key, text in found.items() if not str(text).strip()])
+    where = f"locales/{language}/nodeDefs.json"
+    missing = [f"{key}: {text}" for key, text in english.items() if key not in found]
+    report(f"{where} lacks", missing)
+    report(f"{where} has what no node has", sorted(found.keys() - english.keys()))
+    report(f"{where}: empty", [key for key, text in found.items() if not str(text).strip()])
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -212,6 +211,7 @@ def test_menus_are_named(info, i18n, language: str):
     report(f"locales/{language}/main.json lacks nodeCategories", sorted(parts - found.keys()))
     bare = [p for p in parts if p != "FlashHead" and not re.search(SCRIPT[language], found[p])]
     report(f"{language}: menus not translated", sorted(bare))
+    report(f"{language}: menus that are not there", sorted(found.keys() - parts))
     assert found["FlashHead"] == "FlashHead"
 
 

@@ -30,6 +30,15 @@ def test_the_pack_is_imported(server: ComfyServer):
     assert str(server.pack_path) in server.start_log  # listed among the import times
 
 
+def test_what_is_installed_is_what_the_registry_gives(server: ComfyServer):
+    """So that every test here would miss a file that .comfyignore keeps from users."""
+    installed = {path.name for path in server.pack_path.iterdir()}
+    assert installed >= {"__init__.py", "pyproject.toml", "nodes", "flashhead", "web", "locales"}
+    assert not installed & {"tests", "benchmarks", "Makefile", ".git", ".comfyignore"}
+    assert (server.pack_path / "flashhead" / "pocket").is_dir()
+    assert not (server.pack_path / "flashhead" / "training").exists()
+
+
 def test_a_prompt_runs_and_its_images_come_back(server: ComfyServer):
     prompt_id = server.queue({"1": solid(), "2": save("1")})
     entry = server.wait(prompt_id)
@@ -163,9 +172,8 @@ def probed(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with ComfyServer(
         comfyui,
         folder / "base",
-        pack=pack,
         pack_name="any name",
-        link=True,
+        link=pack,
         broken={"torchaudio": "OSError"},
     ) as server:
         yield server

@@ -46,7 +46,7 @@ print(json.dumps({
 
 def test_importing_does_nothing_else():
     result = subprocess.run(
-        [sys.executable, "-P", "-B", "-c", SCRIPT, str(ROOT)],
+        [sys.executable, "-I", "-B", "-c", SCRIPT, str(ROOT)],
         capture_output=True,
         text=True,
         check=True,

@@ -14,8 +14,9 @@ from ..data.clip_dataset import ClipDataset
 from ..data.clips import Clip
 from ..evaluation.openness import MouthMeter
 from ..evaluation.regions import Regions
-from ..faces.draw import Motion, draw, undo_drawn_pose
+from ..faces.draw import draw, undo_drawn_pose
 from ..faces.identities import REPERTOIRE
+from ..faces.motions import Motion
 from ..optimisation.updates import device_of
 from ..signals import correlation
 
