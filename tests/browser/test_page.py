@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -150,20 +151,31 @@ def test_help_opens(tab, server, artifacts: Path):
     assert [error for error in tab.errors if "/en.md)" not in error] == []
 
 
+def hover_until_shown(tab, slot: int, text: str, seconds: float = 60) -> None:
+    """The pointer comes to an input and rests there until its tooltip shows. It comes anew, as a
+    reader's would, where the canvas was not drawn yet: what is not drawn is not found under it."""
+    tooltip = tab.page.get_by_text(text, exact=True)
+    deadline = time.monotonic() + seconds
+    while not tooltip.is_visible() and time.monotonic() < deadline:
+        x, y = tab.evaluate(INPUT_AT, slot)
+        tab.page.mouse.move(x - 100, y - 100)
+        tab.page.mouse.move(x, y, steps=3)
+        tab.page.wait_for_timeout(1500)  # the page shows it after 0.5 s of rest
+    assert tooltip.is_visible()
+
+
 def test_chinese(tab, server):
     """Titles and tooltips follow the language that is set."""
     server.post("/api/settings/Comfy.Locale", "zh")
     try:
         tab.page.reload()
-        tab.wait_until("() => window.app?.graph && window.app.vueAppReady !== false")
-        tab.page.get_by_test_id("queue-button").wait_for()
+        tab.wait_until_ready()
         tab.wait_until(KNOWN)
         for node in ("FlashHeadLoadCheckpoint", "FlashHeadSampler"):
             assert tab.evaluate(SHOW, node) == CHINESE[node]["display_name"]
-        tab.page.mouse.move(*tab.evaluate(INPUT_AT, 0), steps=3)
         tooltip = CHINESE["FlashHeadSampler"]["inputs"]["model"]["tooltip"]
         assert re.search("[\u4e00-\u9fff]", tooltip)
-        tab.page.get_by_text(tooltip, exact=True).wait_for()
+        hover_until_shown(tab, 0, tooltip)
     finally:
         server.post("/api/settings/Comfy.Locale", "en")
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 
 import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import load_file
 
 import flashhead
 from flashhead.media.audio_source import FileAudio
@@ -157,37 +160,63 @@ def test_core_vae_nodes_decode_and_encode_with_our_vae(server: ComfyServer):
     assert len(server.images(server.run(prompt), "again")) == 33
 
 
-def test_cores_tiled_vae_nodes_take_our_vae(server: ComfyServer):
-    """One tile is the whole; several come close to it."""
-    base = lite()
-    prompt = {name: base[name] for name in ("load", "picture")} | {
-        "portrait": node("FlashHeadPreparePortrait", image=["picture", 0], width=192, height=128),
-        "clip": node("RepeatImageBatch", image=["portrait", 0], amount=9),
-        "whole": node("VAEEncode", pixels=["clip", 0], vae=["load", 1]),
+def saved_latent(server: ComfyServer, entry: dict, name: str) -> torch.Tensor:
+    (item,) = server.outputs(entry, name, "latents")
+    return load_file(server.output_path(item))["latent_tensor"]
+
+
+def joined(left: torch.Tensor, right: torch.Tensor, overlap: int) -> torch.Tensor:
+    """Two tiles side by side, each fading linearly into the other, as ComfyUI blends them."""
+    fade = torch.arange(1, overlap + 1) / overlap
+    middle = left[..., -overlap:] * fade.flip(0) + right[..., :overlap] * fade
+    middle = middle / (fade.flip(0) + fade)
+    return torch.cat([left[..., :-overlap], middle, right[..., overlap:]], dim=-1)
+
+
+def test_cores_tiled_vae_nodes_take_our_vae(server: ComfyServer, bundle):
+    """One tile is the whole; two are what the library makes of each, blended."""
+    colors = np.random.default_rng(5).integers(0, 256, (4, 6, 3), np.uint8)
+    picture, file = Image.fromarray(colors).resize((192, 128)), io.BytesIO()
+    picture.save(file, "png")
+    prompt = {
+        "load": lite()["load"],
+        "picture": node("LoadImage", image=server.place_input("tiles.png", file.getvalue())),
+        "clip": node("RepeatImageBatch", image=["picture", 0], amount=9),
     }
-    for name, kind, size in (("plain", "", 0), ("one", "Tiled", 256), ("several", "Tiled", 128)):
+    for name, kind, size in (("whole", "", 0), ("one", "Tiled", 256), ("two", "Tiled", 128)):
         tiles = {"tile_size": size, "overlap": 32, "temporal_size": 64, "temporal_overlap": 8}
-        tiles = tiles if size else {}
-        prompt[f"decode {name}"] = node(
-            f"VAEDecode{kind}", samples=["whole", 0], vae=["load", 1], **tiles
-        )
-        prompt[f"encode {name}"] = node(
-            f"VAEEncode{kind}", pixels=["clip", 0], vae=["load", 1], **tiles
-        )
-        prompt[f"again {name}"] = node("VAEDecode", samples=[f"encode {name}", 0], vae=["load", 1])
-        for kind in ("decode", "again"):
-            prompt[f"save {kind} {name}"] = node(
-                "SaveImage", images=[f"{kind} {name}", 0], filename_prefix="vae"
-            )
+        settings = {"vae": ["load", 1]} | (tiles if size else {})
+        prompt |= {
+            f"encode {name}": node(f"VAEEncode{kind}", pixels=["clip", 0], **settings),
+            f"decode {name}": node(f"VAEDecode{kind}", samples=["encode whole", 0], **settings),
+            f"latent {name}": node(
+                "SaveLatent", samples=[f"encode {name}", 0], filename_prefix="vae"
+            ),
+            f"frames {name}": node(
+                "SaveImage", images=[f"decode {name}", 0], filename_prefix="vae"
+            ),
+        }
     entry = server.run(prompt)
-    for kind in ("decode", "again"):
-        plain, one, several = (
-            pixels(server.images(entry, f"save {kind} {name}"))
-            for name in ("plain", "one", "several")
-        )
-        assert plain.shape == several.shape == (9, 128, 192, 3)
-        assert np.abs(plain - one).max() <= 1
-        assert np.corrcoef(plain.ravel(), several.ravel())[0, 1] > 0.5
+    names = ("whole", "one", "two")
+    latents = {name: saved_latent(server, entry, f"latent {name}") for name in names}
+    frames = {name: pixels(server.images(entry, f"frames {name}")) for name in names}
+    assert torch.allclose(latents["one"], latents["whole"], atol=1e-4)
+    assert np.abs(frames["one"] - frames["whole"]).max() <= 1
+
+    vae = bundle.vae
+    image = torch.from_numpy(np.array(picture)).movedim(-1, 0) / 255
+    video = image[None, :, None].expand(-1, -1, 9, -1, -1) * 2 - 1
+    # 128 of 192 columns and the rest, of which 32 are in both; a latent is 32 wide.
+    left, right = (
+        vae.denormalize(vae.encode(video[..., x])) for x in (slice(128), slice(96, None))
+    )
+    assert torch.allclose(latents["two"], joined(left, right, 1), atol=1e-4)
+    whole = vae.normalize(latents["whole"])
+    left, right = (
+        (vae.decode(whole[..., x]) / 2 + 0.5).clamp(0, 1) for x in (slice(4), slice(3, None))
+    )
+    expected = (joined(left, right, 32)[0].movedim(0, -1) * 255).numpy().astype(np.int16)
+    assert np.abs(frames["two"] - expected).max() <= 1
 
 
 PRO = {"checkpoint": "tiny/Model_Pro", "width": 64, "height": 64, "steps": 2}
