@@ -21,7 +21,7 @@ EXAMPLES = frozenset({"examples", "pocket"})
 STREAM = GROUND | {"models", "media", "image"}
 LIBRARY = STREAM | {"stream", "checkpoint"}
 ROOMS = {
-    **dict.fromkeys(GROUND, GROUND),
+    **dict.fromkeys(sorted(GROUND), GROUND),
     "models": GROUND,
     "checkpoint": GROUND | {"models", "pocket"},
     "media": GROUND,
