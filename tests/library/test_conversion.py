@@ -149,7 +149,7 @@ print(json.dumps({
 def test_one_tensor_is_held_at_a_time(checkpoint, tmp_path, wide_checkpoint):
     folder, sizes, largest = wide_checkpoint
     result = subprocess.run(
-        [sys.executable, "-P", "-c", MEMORY, *map(str, (ROOT, folder, tmp_path, checkpoint))],
+        [sys.executable, "-c", MEMORY, *map(str, (ROOT, folder, tmp_path, checkpoint))],
         capture_output=True,
         text=True,
     )
