@@ -22,7 +22,7 @@ from ..stream.generate import generate_clip
 from ..stream.settings import Settings
 from ..variants import AUDIO_REPOSITORY, REPOSITORY, VARIANTS
 from .convert import add_parts
-from .output import Progress, warnings_in_lines
+from .output import Progress, say, warnings_in_lines
 
 CHECKPOINT_VARIABLE = "FLASHHEAD_CHECKPOINT"
 _DTYPES = COMPUTE_DTYPES | {torch_name(dtype): dtype for dtype in COMPUTE_DTYPES.values()}
@@ -33,12 +33,7 @@ _SETTINGS = (
     ("shift", float, None, "of the timesteps"),
     ("color_match", float, "STRENGTH", "keep the portrait's colours, 0 to 1"),
     ("guidance", float, "SCALE", "of the audio, 1 is off; default: the variant's own, 1 or 3"),
-    (
-        "seam_fade",
-        int,
-        "FRAMES",
-        "fade the jump between chunks, 0 to 15; default: its own",
-    ),
+    ("seam_fade", int, "FRAMES", "fade the jump between chunks, 0 to 15; default: its own"),
 )
 
 
@@ -110,12 +105,8 @@ def run(arguments: argparse.Namespace) -> None:
             f"give that folder by --checkpoint or in the environment's {CHECKPOINT_VARIABLE}; or "
             f"give {POCKET}, the small one that comes along."
         )
-    checkpoint = open_checkpoint(
-        named,
-        arguments.variant,
-        vae=arguments.vae,
-        audio_encoder=arguments.audio_encoder,
-    )
+    parts = {"vae": arguments.vae, "audio_encoder": arguments.audio_encoder}
+    checkpoint = open_checkpoint(named, arguments.variant, **parts)
     size = settings.size or checkpoint.native_size
     checkpoint.geometry.check_size(size)
     if arguments.output.resolve() in (arguments.portrait.resolve(), arguments.audio.resolve()):
@@ -153,7 +144,7 @@ def run(arguments: argparse.Namespace) -> None:
         except BaseException:
             if writer.frames:
                 kept = f"{writer.frames / FPS:.2f} of {frames / FPS:.2f} s"
-                progress.say(f"kept {kept} in {arguments.output}")
+                say(f"kept {kept} in {arguments.output}")
             raise
     if not arguments.quiet:
         made = f"{frames} frames at {width}x{height} in {progress.seconds:.1f} s"

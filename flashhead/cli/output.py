@@ -16,7 +16,9 @@ _SECONDS_BETWEEN_LINES = 5.0
 
 
 def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    """A line of its own, above the bar if one is shown."""
+    tqdm.write(line, file=sys.stderr)
+    sys.stderr.flush()
 
 
 @contextmanager
@@ -57,11 +59,6 @@ class Progress:
     @property
     def seconds(self) -> float:
         return time.monotonic() - self._start
-
-    def say(self, line: str) -> None:
-        """A line, in the bar's place."""
-        self._bar.close()
-        say(line)
 
     def show(self, done: float, text: str) -> None:
         """On a terminal alone: that much is done, for which a log has no line."""

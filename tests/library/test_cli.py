@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 import wave
 from pathlib import Path
 
@@ -20,7 +21,9 @@ from flashhead.checkpoint.loading import Checkpoint
 from flashhead.checkpoint.weights import WeightFile
 from flashhead.cli import generate as command_generate
 from flashhead.cli.main import main
-from flashhead.cli.output import Progress
+from flashhead.cli.output import Progress, warnings_in_lines
+from flashhead.errors import PortraitWarning
+from flashhead.media.video_writer import VideoWriter
 from flashhead.stream.loop import Chunk
 
 ROOT = Path(__file__).parents[2]
@@ -308,6 +311,33 @@ def test_progress_on_a_terminal(command, monkeypatch):
     assert re.search(r"chunk 1/2 1/2", told)
     assert re.search(r"chunk 2/2, 38 frames, [\d.]+ fps, [\d.]+x real time", told)
     assert told.endswith("\r") and told.rsplit("\r", 2)[1].strip() == "" and "\n" not in told
+
+
+def test_a_warning_stands_above_the_bar(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with Progress(2, quiet=False) as progress, warnings_in_lines():
+        progress.show(1, "chunk 1/2")
+        warnings.warn("a small face", PortraitWarning, stacklevel=1)
+        progress.show(2, "chunk 2/2")
+    assert "\rwarning: a small face\n" in terminal.getvalue()
+
+
+def test_the_speed_is_that_of_the_frames_written(command, monkeypatch, capsys):
+    """By a clock on which each of the two chunks takes 2 s to write, and nothing else any time."""
+    now, write = 0.0, VideoWriter.write
+
+    def written_slowly(writer, frames):
+        nonlocal now
+        now += 2
+        write(writer, frames)
+
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(VideoWriter, "write", written_slowly)
+    assert main(command(steps=2)) == 0
+    told = capsys.readouterr()
+    assert "chunk 1/2, 24 frames, 12.0 fps, 0.48x real time\n" in told.err
+    assert "38 frames at 64x64 in 4.0 s (9.5 fps, 0.38x real time)\n" in told.out
 
 
 def test_progress_in_a_log_is_short(monkeypatch, capsys):
