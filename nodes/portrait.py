@@ -211,4 +211,4 @@ class PasteBack(io.ComfyNode):
             check_interrupt()
             bar.update_absolute(done, total)
 
-        return io.NodeOutput(paste(background.cpu(), frames.cpu(), crop, tick=tick, **options))
+        return io.NodeOutput(paste(background, frames, crop, tick=tick, **options))

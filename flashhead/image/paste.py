@@ -32,7 +32,7 @@ def paste(
     mask: Tensor | None = None,
     tick: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """Puts `frames` where `crop` was cut out of `background`. Everything is on the CPU.
+    """Puts `frames` where `crop` was cut out of `background`, on the CPU.
 
     background: (m, H, W, 3) in [0, 1], of the size that the crop was made from. frames: (n, h, w,
     3) in [0, 1], in the portrait's aspect ratio, of any size. The result has as many frames as the
@@ -48,7 +48,8 @@ def paste(
     colour match out of range.
     """
     _check(background, frames, crop, feather, color_match)
-    masks = None if mask is None else _checked_mask(mask, background, frames, crop)
+    background, frames = background.cpu(), frames.cpu()
+    masks = None if mask is None else _checked_mask(mask.cpu(), background, frames, crop)
     total = max(len(background), len(frames))
     output = background.new_empty(total, *background.shape[1:])
     output[: len(background)] = background

@@ -66,8 +66,7 @@ def generate_batch(
         loop = ChunkLoop(bundle, settings, sessions=len(sessions), hooks=Hooks(on_step))
         state = loop.start(portraits, tuple(session.seed for session in sessions))
         geometry = bundle.geometry
-        frames_of = [frame_count(source.samples, source.sample_rate) for source in sources]
-        plans = [ClipPlan(geometry, frames) for frames in frames_of]
+        plans = [ClipPlan(geometry, frame_count(s.samples, s.sample_rate)) for s in sources]
         blocks = [speech_blocks(source, geometry.new_samples) for source in sources]
         active = list(range(len(sources)))
         while active:

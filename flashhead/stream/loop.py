@@ -156,7 +156,8 @@ class ChunkSampler:
             lambda done, steps: self.hooks.step(state.index, done, steps),
         )
         self.hooks.stage("sample")
-        shown = audio.shown or range(geometry.motion_frames, geometry.frames)
+        new = range(geometry.motion_frames, geometry.frames)
+        shown = new if audio.shown is None else audio.shown
         return SampledChunk(latents, shown, generator.backend.dtype), replace(state, rng=rng)
 
     @torch.no_grad()

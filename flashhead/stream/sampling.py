@@ -90,10 +90,10 @@ def plan_sampling(
 ) -> SamplingPlan:
     """Prepare a run on latents of a shape (B, C, T, h, w).
 
-    device: where to compute; None is the backend's, or the CPU. guidance: 1 is off and costs
+    device: where to compute; None is the backend's, or the weights'. guidance: 1 is off and costs
     nothing. joint_guidance: None means where the memory for it is free.
     """
-    device = device or generator.backend.device or torch.device("cpu")
+    device = device or generator.backend.device or next(generator.parameters()).device
     schedule, planned = timesteps(steps, shift), None
     if guidance != 1:
         config, (batch, _, *latents) = generator.config, shape

@@ -101,6 +101,15 @@ def test_a_state_that_version_0_1_saved_goes_on(bundle):
     assert (frames[0] - following["frames"] / 255).abs().max() < 0.75 / 255
 
 
+def test_a_chunk_shows_the_frames_that_are_asked_for(bundle, portrait):
+    """None of them too: an empty range is no missing one."""
+    loop, state = make_loop(bundle), begin(bundle, portrait)
+    samples = torch.zeros(bundle.geometry.new_samples)
+    for shown, count in ((None, 24), (range(9, 12), 3), (range(9, 9), 0)):
+        frames, after = loop.step(ChunkAudio(samples, shown), state)
+        assert frames.shape[1] == count and after.index == 1
+
+
 @pytest.mark.parametrize("content", [b"", b"no weights", None])
 def test_another_file_is_no_state(tmp_path, content, checkpoint):
     path = tmp_path / "x.safetensors"

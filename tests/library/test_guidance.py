@@ -5,6 +5,7 @@ import torch
 
 import flashhead
 from flashhead import LiveStream, Settings
+from flashhead.models.generator import Generator
 from flashhead.stream.loop import ChunkAudio
 from flashhead.stream.sampling import draw_noise, plan_sampling, sample_latents
 
@@ -27,6 +28,13 @@ def sample(chunk, **options):
     with torch.no_grad():
         audio = bundle.generator.embed_audio(context)
     return sample_latents(bundle.generator, plan, audio, reference, state.motion, noise)
+
+
+def test_a_plan_lies_where_the_weights_do(bundles):
+    with torch.device("meta"):
+        generator = Generator(bundles["lite"].generator.config)
+    plan = plan_sampling(generator, (1, *bundles["lite"].geometry.latent_shape((32, 32))))
+    assert plan.rotary.device.type == "meta"
 
 
 def test_it_is_the_formula(chunk):
