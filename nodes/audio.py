@@ -3,7 +3,6 @@
 import torch
 from comfy_api.latest import io
 
-from ..flashhead.errors import AudioError
 from ..flashhead.media import speakers
 from ..flashhead.media.audio_source import TensorAudio
 from ..flashhead.stream.clip import AUDIO_MODES, SpeechClip
@@ -11,7 +10,7 @@ from . import inputs
 from .models import AudioEncoderModel
 from .schema import choice, number, output, schema
 from .stream.run import load
-from .types import Audio, AudioEncoderType, PreparedAudio, PreparedAudioType
+from .types import Audio, AudioEncoderType, PreparedAudio, PreparedAudioType, single_clip
 
 _SPEAKERS = range(1, speakers.MAX_SPEAKERS + 1)
 
@@ -51,7 +50,7 @@ class PrepareAudio(io.ComfyNode):
     def execute(
         cls, audio_encoder: AudioEncoderModel, audio: Audio, mode: str, cache_seconds: float
     ) -> io.NodeOutput:
-        clip = SpeechClip.of(TensorAudio(*_clip(audio, "audio")), cache_seconds)
+        clip = SpeechClip.of(TensorAudio(*single_clip(audio, "audio")), cache_seconds)
         if mode == AUDIO_MODES[1]:
             load([audio_encoder.patcher])
             clip = clip.encoded(audio_encoder.network, audio_encoder.geometry)
@@ -118,7 +117,7 @@ class SplitSpeakers(io.ComfyNode):
     ) -> io.NodeOutput:
         names = ["audio", *(f"audio_{k}" for k in _SPEAKERS[1:])]
         given = [(name, ({"audio": audio} | others).get(name)) for name in names]
-        tracks = {name: _clip(track, name) for name, track in given if track is not None}
+        tracks = {name: single_clip(track, name) for name, track in given if track is not None}
         result = speakers.split_speakers([*tracks.values()], source, loudness, gate_db)
         # A gap between connected tracks stays a silent speaker: the others keep their numbers.
         own = tracks if source == "tracks" else names
@@ -128,13 +127,3 @@ class SplitSpeakers(io.ComfyNode):
         return io.NodeOutput(
             *({"waveform": output[None], "sample_rate": result.sample_rate} for output in outputs)
         )
-
-
-def _clip(audio: Audio, name: str) -> tuple[torch.Tensor, int]:
-    """Waveform (channels, samples) and rate of an AUDIO that is one clip."""
-    waveform = audio["waveform"]
-    if waveform.shape[0] != 1:
-        raise AudioError(
-            f"The {name} is a batch of {waveform.shape[0]} clips; give one clip at a time."
-        )
-    return waveform[0], audio["sample_rate"]

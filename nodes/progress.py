@@ -44,11 +44,13 @@ class Stages:
 
     def __init__(self, device: torch.device):
         self.started = time.perf_counter()
+        self.ended: set[str] = set()
         self._clock = Clock(device)
 
     def end(self, name: str) -> None:
         """A stage is over."""
         check_interrupt()
+        self.ended.add(name)
         self._clock.lap(_SHOWN_AS.get(name, name))
 
     def lines(self) -> list[str]:
@@ -86,6 +88,7 @@ class Watch:
 
     def chunk(self, frames: torch.Tensor | None = None) -> None:
         """After a chunk; its last frame becomes the preview."""
+        check_interrupt()
         self._done += 1
         passed = time.perf_counter() - self._stages.started
         preview = None
@@ -94,7 +97,8 @@ class Watch:
             preview = ("JPEG", picture, _PREVIEW_SIZE)
         self._bar.update_absolute(self._done * self._steps, preview=preview)
         parts = [f"chunk {self._done}/{self._chunks}"] if self._chunks > 1 else []
-        if self._frames is not None and passed:
+        # A chunk of which a half is recalled says nothing of the speed.
+        if self._frames is not None and "sample" in self._stages.ended:
             speed = self._frames / passed
             parts.append(f"{speed:.1f} fps, {speed / FPS:.2f}x real time")
         say(" · ".join(parts + self._stages.lines()), self._warnings)

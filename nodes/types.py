@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ..flashhead.errors import FlashHeadError
+from ..flashhead.errors import AudioError, FlashHeadError
 from ..flashhead.geometry import ChunkGeometry
 from ..flashhead.stream.clip import SpeechClip
 from ..flashhead.stream.state import StreamState
@@ -28,6 +28,16 @@ StateType = io.Custom("FLASHHEAD_STATE")
 CropType = io.Custom("FLASHHEAD_CROP")
 Audio = dict[str, Any]
 """ComfyUI's AUDIO: "waveform" (1, channels, samples) and "sample_rate", in Hz."""
+
+
+def single_clip(audio: Audio, name: str) -> tuple[torch.Tensor, int]:
+    """Waveform (channels, samples) and rate of an AUDIO that is one clip."""
+    waveform = audio["waveform"]
+    if waveform.shape[0] != 1:
+        raise AudioError(
+            f"The {name} is a batch of {waveform.shape[0]} clips; give one clip at a time."
+        )
+    return waveform[0], audio["sample_rate"]
 
 
 @dataclass(frozen=True)

@@ -49,10 +49,10 @@ def _keys(run: Run) -> Iterator[str]:
     key = _digest(_digest(*beginning), *numbers, *choices)
     # A whole clip's features change everywhere with any sample of it.
     whole = None if clip.features is None else _digest(clip.features)
-    for chunk in range(clip.plan(run.geometry).chunks):
-        audio = clip.chunk_audio(run.geometry, chunk)
-        assert audio.shown is not None
-        key = _digest(key, _digest(whole or audio.samples, len(audio.shown)))
+    plan = clip.plan(run.geometry)
+    for chunk in range(plan.chunks):
+        audio = whole or clip.chunk_audio(run.geometry, chunk).samples
+        key = _digest(key, _digest(audio, len(plan.span(chunk))))
         yield key
         key = _digest(key, settings.color_match)
         yield key
@@ -61,8 +61,10 @@ def _keys(run: Run) -> Iterator[str]:
 def _to_cpu(value: Any) -> Any:
     if isinstance(value, SampledChunk):
         return replace(value, latents=value.latents.cpu())
-    if isinstance(value, torch.Tensor | StreamState):
+    if isinstance(value, StreamState):
         return value.to(torch.device("cpu"))
+    if isinstance(value, torch.Tensor):
+        return value.to("cpu", copy=True)  # not a view, which would keep the whole chunk
     return tuple(map(_to_cpu, value))
 
 

@@ -157,7 +157,8 @@ class Run:
         watch = Watch(count, self.settings.steps or 1, device, self.geometry.new_frames, warnings)
         loop = self.models.loop(self.settings, watch.hooks)
         audio = (self.clip.chunk_audio(self.geometry, chunk) for chunk in range(count))
-        beginning = state.stream.to(device)  # once, not at every chunk
+        # To the device once, not at every chunk; kept states share one portrait, on the CPU.
+        beginning = state.stream.to(device if recall is None else torch.device("cpu"))
         for chunk, stream in render_clip(loop, beginning, audio, recall=recall):
             watch.chunk(chunk.frames)
             yield chunk.frames, State(stream, self.geometry)

@@ -1,6 +1,7 @@
 """Nodes that make a whole clip: Sampler, Incremental Sampler, Generate Video."""
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ...flashhead.stream.loop import Recall
 from .. import inputs
 from ..progress import say
 from ..schema import output, schema
-from ..types import Audio
+from ..types import Audio, single_clip
 from .kept_chunks import recall_of
 from .run import Run
 
@@ -29,6 +30,7 @@ def _images(run: Run, recall: Recall | None = None) -> io.NodeOutput:
     for frames, state in run.chunks(recall):  # noqa: B007, the last one is given on
         images[start : start + len(frames)] = frames
         start += len(frames)
+        del frames  # not held while the next ones are made
     return io.NodeOutput(images, state.on_cpu())
 
 
@@ -101,13 +103,14 @@ class GenerateVideo(io.ComfyNode):
     def execute(cls, sound: Audio | None = None, **given: Any) -> io.NodeOutput:
         run = Run(**given)
         sound = run.sound if sound is None else sound
-        source = TensorAudio(sound["waveform"][0], sound["sample_rate"])
+        source = TensorAudio(*single_clip(sound, "sound"))
         path = _new_path(folder_paths.get_temp_directory(), "flashhead")
         height, width = run.size
         try:
             with VideoWriter(path, height=height, width=width, fps=FPS, audio=source) as writer:
                 for frames, after in run.chunks():  # noqa: B007, the last one is given on
                     writer.write(frames)
+                    del frames
         except BaseException:
             _keep(path)
             raise
@@ -125,6 +128,6 @@ def _keep(path: Path) -> None:
     if not path.is_file():
         return
     kept = _new_path(folder_paths.get_output_directory(), "video/FlashHead_unfinished")
-    path.replace(kept)
+    shutil.move(path, kept)  # the output folder may be another disk's
     logging.warning("FlashHead: the video was not finished; what is done is in %s", kept)
     say(f"what is finished: {kept.name}")

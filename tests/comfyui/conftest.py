@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,5 +37,9 @@ def oldest_comfyui(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 def server(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
     """One server for all tests that need nothing special of it."""
     base = tmp_path_factory.mktemp("comfyui") / "base"
-    with ComfyServer(comfyui, base, extra=[Path(__file__).with_name("probe.py")]) as running:
-        yield running
+    probe, memory = Path(__file__).with_name("probe.py"), Path("/dev/shm")
+    # Temporary files on another disk than the output folder's, as users have it with Docker.
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as temp:
+        arguments = ["--temp-directory", temp]
+        with ComfyServer(comfyui, base, extra=[probe], arguments=arguments) as running:
+            yield running
