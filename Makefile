@@ -1,5 +1,6 @@
-# make check     style, types and the fast tests, in less than a minute (sets up .venv first)
-# make test      style, types and every test; at least 90 % of the lines must have run
+# make check     style, types and the fast tests, about a minute (sets up .venv first)
+# make test      style, types and every test; at least 90 % of the lines must have run,
+#                but for those of flashhead/training
 # make demo      make a talking-head video from the files in the repository
 # make versions  make check in every Python that pyproject.toml lists (python3.10, ...)
 # make lint | format | clean

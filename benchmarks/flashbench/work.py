@@ -33,16 +33,16 @@ def count_work(
     latents = torch.empty(1, *geometry.latent_shape(size), device="meta")
     motion = torch.empty(1, 3, geometry.motion_frames, *size, device="meta")
     sound = torch.empty(1, round(cache_seconds * SAMPLE_RATE), device="meta")
-    windows = torch.empty(
+    context = torch.empty(
         1, geometry.frames, config.audio_window, 1, config.audio_width, device="meta"
     )
     time_condition = generator.embed_timesteps(torch.empty(1, device="meta"))
-    audio = generator.embed_audio(windows)
+    audio = generator.embed_audio(context)
     rotary = generator.rotary(latents.shape, latents.device)
     step = _tflop(lambda: generator.denoise(latents, latents, time_condition, audio, rotary))
     return {
         "audio": _tflop(lambda: bundle.audio_encoder.encode(sound)),
-        "conditioning": _tflop(lambda: generator.embed_audio(windows)),
+        "conditioning": _tflop(lambda: generator.embed_audio(context)),
         **{f"step {number}": step for number in range(1, steps + 1)},
         "decode": _tflop(lambda: vae.decode(latents)),
         "re-encode": _tflop(lambda: vae.encode(motion)),

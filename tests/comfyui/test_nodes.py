@@ -73,7 +73,7 @@ def test_the_nodes_are_listed_with_a_tooltip_on_every_socket(server: ComfyServer
     assert found == {*NODES}
     for name, outputs in NODES.items():
         info = server.object_info(name)
-        assert info["category"] == ("FlashHead" if name in NODES else "FlashHead/internal")
+        assert info["category"] == "FlashHead"
         assert info["description"]
         assert info["output"] == outputs
         assert all(info["output_tooltips"])

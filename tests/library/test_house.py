@@ -171,7 +171,8 @@ def test_a_room_imports_from_those_below_it(room: str):
         for found in imports(name, anywhere=True):
             package, _, rest = found.partition(".")
             other = rest.partition(".")[0]
-            if package == "flashhead" and other in ROOMS.keys() - ROOMS[room] - {room}:
+            # The package itself is above every room.
+            if package == "flashhead" and other not in ROOMS[room] | {room}:
                 wrong.add(f"{name} imports {found}")
     assert not wrong
 
