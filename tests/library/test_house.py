@@ -11,7 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 MOST_ENTRIES = 24
 MOST_LINES_IN_A_FILE = 400
-MOST_LINES = 9_500
+# Of the library without its training, and the nodes. Raised only with what is built.
+MOST_LINES = 12_000
 OLDEST_PYTHON = (3, 10)
 
 # Rooms of flashhead/, and those that each may import from beside itself. The package itself, which

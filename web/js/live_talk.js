@@ -19,6 +19,7 @@ export class Talk {
     #socket;
     #ready; // the node's first answer, once it hears us
     #stopped = false;
+    #finished = false;
     #released = false;
     #work = Promise.resolve(); // pictures are decoded one chunk after the other
 
@@ -158,9 +159,11 @@ export class Talk {
         }
     }
 
-    /** Let what has come play to its end. */
+    /** Let what has come play to its end. Only the first reason counts: the socket closes after
+     *  any. */
     async #finish(message) {
-        this.#stopped = true;
+        if (this.#finished) return;
+        this.#finished = this.#stopped = true;
         this.#microphone?.close();
         await this.#work;
         if (this.#released) return;
