@@ -19,6 +19,7 @@ from .components import BUNDLE, PARTS, role_of
 from .layout import AUDIO_WEIGHTS, VAE_FILES, WEIGHTS, find_layout, find_snapshot, find_variants
 from .loading import Checkpoint, open_checkpoint
 from .ltx_file import is_original
+from .published import compare
 from .weights import Component, open_weights
 
 Row = tuple[str, str]
@@ -29,8 +30,8 @@ def describe(path: str | Path, *, sha256: bool = False) -> str:
     """Several lines on a published folder, a component's folder, a weight file or a bundle.
 
     A folder's variant that cannot be loaded is listed with the reason. `sha256` adds the checksum
-    of each weight file, for which it is read whole. Raises `CheckpointError` when there is nothing
-    to describe.
+    of each weight file, for which it is read whole, and whether it is the published one's. Raises
+    `CheckpointError` when there is nothing to describe.
     """
     path = place_of(path)
     if not path.exists():
@@ -166,7 +167,9 @@ def _checksum(path: Path) -> Row:
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
-    return "sha256", f"{digest.hexdigest()}  {path.name}"
+    name = "/".join(path.absolute().parts[-2:])
+    verdict = compare(name, path.stat().st_size, digest.hexdigest())
+    return "sha256", "  ".join(filter(None, (digest.hexdigest(), path.name, verdict)))
 
 
 def _times(numbers: tuple[int, ...]) -> str:

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from flashhead import CheckpointError, FlashHeadError, convert, load_bundle
+from flashhead.checkpoint.published import PUBLISHED, compare
 from flashhead.cli.main import main
 from flashhead.testing import MINIATURE, published_shapes, write_checkpoint
 
@@ -214,6 +215,18 @@ def test_checksums(checkpoint, tmp_path, capsys):
         for file in (checkpoint / name).iterdir():
             if file.suffix in (".safetensors", ".pth"):
                 assert hashlib.sha256(file.read_bytes()).hexdigest() in told, file
+    assert told.count("differs from the published file, which has 6,030,864,656 bytes") == 1
+
+
+def test_a_checksum_says_whether_the_file_is_as_published():
+    name = "VAE_Wan/Wan2.1_VAE.pth"
+    size, sha256, _ = PUBLISHED[name]
+    assert compare("elsewhere/vae.pth", size, sha256) == "as published"
+    assert compare(name, size, "0" * 64) == "differs from the published file"
+    assert "507,609,880" in compare(name, size - 1, "0" * 64)
+    lite = "Model_Lite/diffusion_pytorch_model.safetensors"  # whose checksum nobody has stated
+    assert compare(lite, PUBLISHED[lite].bytes, "0" * 64) == "of the published size"
+    assert compare("loras/mine.safetensors", size, "0" * 64) == ""
 
 
 def test_generate_from_a_bundle(checkpoint, portrait, tmp_path):
