@@ -9,8 +9,10 @@ from .checkpoint.conversion import convert
 from .checkpoint.loading import load_bundle
 from .errors import (
     AudioError,
+    AudioWarning,
     CheckpointError,
     FlashHeadError,
+    FlashHeadWarning,
     NonFiniteError,
     PortraitError,
     PortraitWarning,
@@ -28,11 +30,13 @@ from .stream.settings import Settings
 __all__ = [
     "AudioError",
     "AudioSource",
+    "AudioWarning",
     "Bundle",
     "CheckpointError",
     "Chunk",
     "FileAudio",
     "FlashHeadError",
+    "FlashHeadWarning",
     "LiveStream",
     "NonFiniteError",
     "PortraitError",

@@ -1,7 +1,8 @@
-"""Errors in a user's input, one class per kind.
+"""Errors and warnings about a user's input, one class per kind.
 
-Every message is one sentence that says what is wrong, where, and what would be right. All derive
-from `FlashHeadError`, a `ValueError`, so a caller can catch the lot without hiding a bug.
+Every message is one sentence that says what is wrong, where, and what would be right. Errors
+derive from `FlashHeadError`, a `ValueError`, so a caller can catch the lot without hiding a bug;
+warnings from `FlashHeadWarning`.
 """
 
 
@@ -29,10 +30,19 @@ class NonFiniteError(FlashHeadError):
     """Frames that came out as NaN or infinity: the dtype is too narrow for these weights."""
 
 
-class PortraitWarning(UserWarning):
-    """A portrait that is used all the same, but that the checkpoint cannot animate well."""
+class FlashHeadWarning(UserWarning):
+    """Input that is used all the same, but of which the user should know something."""
+
+
+class PortraitWarning(FlashHeadWarning):
+    """A portrait that the checkpoint cannot animate well."""
+
+
+class AudioWarning(FlashHeadWarning):
+    """Audio that is damaged, mixed in another way than others, or far too loud."""
 
 
 # ComfyUI shows an error's module, which in a node pack is a path to the pack's folder.
-for _error in (FlashHeadError, *FlashHeadError.__subclasses__(), PortraitWarning):
-    _error.__module__ = "flashhead"
+for _base in (FlashHeadError, FlashHeadWarning):
+    for _kind in (_base, *_base.__subclasses__()):
+        _kind.__module__ = "flashhead"

@@ -2,7 +2,9 @@
 
 import logging
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import comfy.model_management
 import comfy.utils
@@ -10,6 +12,7 @@ import torch
 from PIL import Image
 from server import PromptServer
 
+from ..flashhead.errors import FlashHeadWarning
 from ..flashhead.geometry import FPS
 from ..flashhead.stream.clock import Clock
 from ..flashhead.stream.loop import Hooks
@@ -24,19 +27,34 @@ def check_interrupt() -> None:
     comfy.model_management.throw_exception_if_processing_interrupted()
 
 
-def say(text: str, warnings: Sequence[str] = ()) -> None:
-    """Show a line of text on the running node, in place of the last, with warnings below it."""
+def say(text: str, below: Sequence[str] = ()) -> None:
+    """Show a line of text on the running node, in place of the last, with others below it."""
     server = getattr(PromptServer, "instance", None)
     if server is not None and server.last_node_id is not None:
-        server.send_progress_text("\n".join([text, *warnings]), server.last_node_id)
+        server.send_progress_text("\n".join([text, *below]), server.last_node_id)
 
 
-def warn(warnings: Sequence[str]) -> None:
+def warn(sentences: Sequence[str]) -> None:
     """Show sentences on the node that is running, and log them."""
-    for warning in warnings:
-        logging.warning("FlashHead: %s", warning)
-    if warnings:
-        say("\n".join(warnings))
+    for sentence in sentences:
+        logging.warning("FlashHead: %s", sentence)
+    if sentences:
+        say("\n".join(sentences))
+
+
+@contextmanager
+def shown_warnings() -> Iterator[list[str]]:
+    """What the library warns of meanwhile is shown and logged afterwards, and then in the list."""
+    sentences: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", FlashHeadWarning)
+        yield sentences
+    for one in caught:
+        if issubclass(one.category, FlashHeadWarning):
+            sentences.append(str(one.message))
+        else:
+            warnings.showwarning(one.message, one.category, one.filename, one.lineno)
+    warn(sentences)
 
 
 class Stages:

@@ -22,7 +22,7 @@ from ..stream.generate import generate_clip
 from ..stream.settings import Settings
 from ..variants import AUDIO_REPOSITORY, REPOSITORY, VARIANTS
 from .convert import add_parts
-from .output import Progress, say, warnings_in_lines
+from .output import Progress, say
 
 CHECKPOINT_VARIABLE = "FLASHHEAD_CHECKPOINT"
 _DTYPES = COMPUTE_DTYPES | {torch_name(dtype): dtype for dtype in COMPUTE_DTYPES.values()}
@@ -136,7 +136,7 @@ def run(arguments: argparse.Namespace) -> None:
             bundle, portrait, audio, settings, arguments.audio_mode, switches, on_step
         )
         try:
-            with writer, warnings_in_lines():
+            with writer:
                 for chunk in chunks:
                     writer.write(enlarged(chunk.frames, arguments.enlarge))
                     made = f"chunk {chunk.index + 1}/{count}, {writer.frames} frames, {speed()}"

@@ -12,7 +12,7 @@ import torch
 
 from ..errors import FlashHeadError
 from . import convert, generate, info
-from .output import say
+from .output import say, warnings_in_lines
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         command.set_defaults(run=module.run)
     arguments = parser.parse_args(argv)
     try:
-        arguments.run(arguments)
+        with warnings_in_lines():
+            arguments.run(arguments)
     except KeyboardInterrupt:
         say("interrupted")
         return 130

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
-from ..errors import PortraitWarning
+from ..errors import FlashHeadWarning
 
 _SECONDS_BETWEEN_LINES = 5.0
 
@@ -23,9 +23,9 @@ def say(line: str) -> None:
 
 @contextmanager
 def warnings_in_lines() -> Iterator[None]:
-    """Warnings about a portrait as one line each."""
+    """Warnings as one line each, as often as they come."""
     with warnings.catch_warnings():
-        warnings.simplefilter("always", PortraitWarning)
+        warnings.simplefilter("always", FlashHeadWarning)
         warnings.showwarning = lambda text, *_, **__: say(f"warning: {text}")
         yield
 

@@ -22,7 +22,7 @@ from flashhead.checkpoint.weights import WeightFile
 from flashhead.cli import generate as command_generate
 from flashhead.cli.main import main
 from flashhead.cli.output import Progress, warnings_in_lines
-from flashhead.errors import PortraitWarning
+from flashhead.errors import FlashHeadWarning
 from flashhead.media.video_writer import VideoWriter
 from flashhead.stream.loop import Chunk
 
@@ -318,7 +318,7 @@ def test_a_warning_stands_above_the_bar(monkeypatch):
     monkeypatch.setattr(sys, "stderr", terminal)
     with Progress(2, quiet=False) as progress, warnings_in_lines():
         progress.show(1, "chunk 1/2")
-        warnings.warn("a small face", PortraitWarning, stacklevel=1)
+        warnings.warn("a small face", FlashHeadWarning, stacklevel=1)
         progress.show(2, "chunk 2/2")
     assert "\rwarning: a small face\n" in terminal.getvalue()
 
