@@ -7,8 +7,7 @@ benchmarks. The keys are those of our own networks, so they are always what `loa
 import hashlib
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,12 +19,14 @@ from .checkpoint.storage import lay_out, write_safetensors
 from .checkpoint.weights import TORCH_SUFFIXES
 from .models.backend import build
 from .models.config import (
-    AudioEncoderConfig,
-    GeneratorConfig,
+    LTX_SCALING,
+    WAV2VEC2_BASE,
+    CheckpointConfigs,
     LTXVAEConfig,
-    VAEConfig,
     WanVAEConfig,
 )
+from .models.config import PUBLISHED_LITE as PUBLISHED_LITE
+from .models.config import PUBLISHED_PRO as PUBLISHED_PRO
 from .models.generator import Generator
 from .models.ltx_vae import LTXVAE
 from .models.wan_vae import WanVAE
@@ -37,50 +38,11 @@ _POSITION = "wav2vec2.encoder.pos_conv_embed.conv.weight"
 _TEXT_DIM = 4096
 
 
-@dataclass(frozen=True)
-class CheckpointConfigs:
-    """The three networks of a checkpoint: Lite with the LTX VAE, Pro with the Wan VAE.
-
-    The VAE's stride and channels must be the generator's, and the audio encoder's layers times
-    channels its `audio_width`.
-    """
-
-    generator: GeneratorConfig
-    vae: VAEConfig
-    audio_encoder: AudioEncoderConfig
-
-    @property
-    def variant(self) -> str:
-        return "lite" if isinstance(self.vae, LTXVAEConfig) else "pro"
-
-
-_GENERATOR = dict(
-    dim=1536,
-    ffn_dim=8960,
-    num_heads=12,
-    num_layers=30,
-    freq_dim=256,
-    audio_hidden=512,
-    audio_tokens=32,
-)
 _SMALL_GENERATOR = dict(
     dim=64, ffn_dim=128, num_heads=2, num_layers=2, freq_dim=64, audio_hidden=32, audio_tokens=4
 )
-_ENCODER = AudioEncoderConfig(
-    conv_dim=(512,) * 7,
-    conv_kernel=(10, 3, 3, 3, 3, 2, 2),
-    conv_stride=(5, 2, 2, 2, 2, 2, 2),
-    conv_bias=False,
-    hidden_size=768,
-    intermediate_size=3072,
-    num_attention_heads=12,
-    num_hidden_layers=12,
-    num_conv_pos_embeddings=128,
-    num_conv_pos_embedding_groups=16,
-    layer_norm_eps=1e-5,
-)
 _SMALL_ENCODER = replace(
-    _ENCODER,
+    WAV2VEC2_BASE,
     conv_dim=(32,) * 7,
     hidden_size=32,
     intermediate_size=64,
@@ -89,41 +51,14 @@ _SMALL_ENCODER = replace(
     num_conv_pos_embeddings=16,
     num_conv_pos_embedding_groups=4,
 )
-
-
-def _configs(
-    vae: VAEConfig,
-    generator: Mapping[str, int] = _GENERATOR,
-    encoder: AudioEncoderConfig = _ENCODER,
-) -> CheckpointConfigs:
-    """A generator between a VAE and an audio encoder."""
-    lite = isinstance(vae, LTXVAEConfig)
-    return CheckpointConfigs(
-        GeneratorConfig(
-            **generator,
-            in_dim=2 * vae.latent_channels,
-            out_dim=vae.latent_channels,
-            eps=1e-6,
-            patch_size=(1, 1, 1) if lite else (1, 2, 2),
-            vae_stride=vae.stride,
-            audio_width=encoder.num_hidden_layers * encoder.hidden_size,
-        ),
-        vae,
-        encoder,
-    )
-
-
-_SCALING = (True, True, True, False)
-MINIATURE = _configs(
-    LTXVAEConfig((4, 8, 16, 16), (1, 1, 1, 1, 1), _SCALING, 16), _SMALL_GENERATOR, _SMALL_ENCODER
+MINIATURE = CheckpointConfigs.around(
+    LTXVAEConfig((4, 8, 16, 16), (1, 1, 1, 1, 1), LTX_SCALING, 16), _SMALL_GENERATOR, _SMALL_ENCODER
 )
-MINIATURE_PRO = _configs(
+MINIATURE_PRO = CheckpointConfigs.around(
     WanVAEConfig(base_width=8, widths=(8, 8, 16, 16), residual_blocks=1),
     _SMALL_GENERATOR,
     _SMALL_ENCODER,
 )
-PUBLISHED_LITE = _configs(LTXVAEConfig((128, 256, 512, 512), (4, 3, 3, 3, 4), _SCALING, 128))
-PUBLISHED_PRO = _configs(WanVAEConfig())
 
 
 def published_shapes(sizes: CheckpointConfigs) -> dict[str, Shapes]:

@@ -6,6 +6,7 @@
 # Types as text: configs.py reads values by them.
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..geometry import ChunkGeometry
@@ -120,3 +121,67 @@ class WanVAEConfig:
 
 
 VAEConfig = LTXVAEConfig | WanVAEConfig
+
+
+@dataclass(frozen=True)
+class CheckpointConfigs:
+    """The three networks of a checkpoint: Lite with the LTX VAE, Pro with the Wan VAE.
+
+    The VAE's stride and channels must be the generator's, and the audio encoder's layers times
+    channels its `audio_width`.
+    """
+
+    generator: GeneratorConfig
+    vae: VAEConfig
+    audio_encoder: AudioEncoderConfig
+
+    @property
+    def variant(self) -> str:
+        return "lite" if isinstance(self.vae, LTXVAEConfig) else "pro"
+
+    @classmethod
+    def around(
+        cls, vae: VAEConfig, generator: Mapping[str, int], encoder: AudioEncoderConfig
+    ) -> CheckpointConfigs:
+        """A generator between a VAE and an audio encoder. generator: its own sizes, those that do
+        not follow from the other two."""
+        lite = isinstance(vae, LTXVAEConfig)
+        made = GeneratorConfig(
+            **generator,
+            in_dim=2 * vae.latent_channels,
+            out_dim=vae.latent_channels,
+            eps=1e-6,
+            patch_size=(1, 1, 1) if lite else (1, 2, 2),
+            vae_stride=vae.stride,
+            audio_width=encoder.num_hidden_layers * encoder.hidden_size,
+        )
+        return cls(made, vae, encoder)
+
+
+_GENERATOR = dict(
+    dim=1536,
+    ffn_dim=8960,
+    num_heads=12,
+    num_layers=30,
+    freq_dim=256,
+    audio_hidden=512,
+    audio_tokens=32,
+)
+WAV2VEC2_BASE = AudioEncoderConfig(
+    conv_dim=(512,) * 7,
+    conv_kernel=(10, 3, 3, 3, 3, 2, 2),
+    conv_stride=(5, 2, 2, 2, 2, 2, 2),
+    conv_bias=False,
+    hidden_size=768,
+    intermediate_size=3072,
+    num_attention_heads=12,
+    num_hidden_layers=12,
+    num_conv_pos_embeddings=128,
+    num_conv_pos_embedding_groups=16,
+    layer_norm_eps=1e-5,
+)
+LTX_SCALING = (True, True, True, False)
+PUBLISHED_LITE = CheckpointConfigs.around(
+    LTXVAEConfig((128, 256, 512, 512), (4, 3, 3, 3, 4), LTX_SCALING, 128), _GENERATOR, WAV2VEC2_BASE
+)
+PUBLISHED_PRO = CheckpointConfigs.around(WanVAEConfig(), _GENERATOR, WAV2VEC2_BASE)
