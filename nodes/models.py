@@ -3,7 +3,8 @@
 Each is built on ComfyUI's layers and attention, so weight dtype, offload and LoRA are ComfyUI's.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -20,23 +21,38 @@ from comfy import model_management as management
 from ..flashhead.checkpoint.loading import load_audio_encoder
 from ..flashhead.checkpoint.storage import in_float8
 from ..flashhead.checkpoint.weights import Component
-from ..flashhead.dtypes import FLOAT8
+from ..flashhead.dtypes import FLOAT8, STORAGE_DTYPES, torch_name
 from ..flashhead.errors import FlashHeadError
 from ..flashhead.geometry import ChunkGeometry
 from ..flashhead.models.backend import Backend
+from ..flashhead.models.devices import AUDIO_DTYPE, generator_choices
 from ..flashhead.models.generator import Generator, TimeCondition
 from ..flashhead.models.wav2vec2 import AudioEncoder
 from ..flashhead.stream.sampling import TRAIN_TIMESTEPS, Predict
-from .progress import check_interrupt
+from .progress import check_interrupt, warn
 
 Network = TypeVar("Network", bound=torch.nn.Module)
-DTYPES = [torch.bfloat16, torch.float16, torch.float32]
-"""What generator and VAE may compute in, the best first, as ComfyUI asks for them."""
+# What the generator's weights may be kept in, the best first, as ComfyUI asks for them.
+_DTYPES = [torch.bfloat16, torch.float16, torch.float32]
 
 
 def _attention(*tensors_and_heads: Any, **options: Any) -> torch.Tensor:
     # Looked up at every call: command line options and other packs may change it.
     return comfy.ldm.modules.attention.optimized_attention(*tensors_and_heads, **options)
+
+
+def legal(
+    dtype: torch.dtype,
+    allowed: Iterable[torch.dtype],
+    choices: Sequence[torch.dtype],
+    network: str,
+) -> torch.dtype:
+    """The dtype that ComfyUI, or a flag that it was started with, chose for a network; where that
+    is not allowed the first of the choices, and a line that says so."""
+    if dtype in allowed:
+        return dtype
+    warn([f"The {network} cannot use {torch_name(dtype)}; it uses {torch_name(choices[0])}."])
+    return choices[0]
 
 
 def make_backend(
@@ -144,9 +160,12 @@ def load_model(
     In float8 only the blocks' matrices are kept so; everything else in the computing dtype.
     """
     device, offload = management.get_torch_device(), management.unet_offload_device()
+    choices = generator_choices(device)
     if weight_dtype is None:
-        weight_dtype = management.unet_dtype(device, supported_dtypes=DTYPES)
-    dtype = management.unet_manual_cast(weight_dtype, device, DTYPES) or weight_dtype
+        count = sum(map(math.prod, component.shapes.values()))
+        weight_dtype = management.unet_dtype(device, count, _DTYPES)
+        weight_dtype = legal(weight_dtype, STORAGE_DTYPES.values(), choices, "generator")
+    dtype = management.unet_manual_cast(weight_dtype, device, choices) or weight_dtype
     backend = make_backend(weight_dtype, dtype, device)
 
     def kept(key: str, shape: tuple[int, ...]) -> torch.dtype:
@@ -177,6 +196,6 @@ class AudioEncoderModel:
 def load_encoder(component: Component, geometry: ChunkGeometry) -> AudioEncoderModel:
     """The audio encoder of a checkpoint; it computes in float32."""
     device, offload = management.get_torch_device(), management.text_encoder_offload_device()
-    backend = make_backend(torch.float32, torch.float32, device)
+    backend = make_backend(AUDIO_DTYPE, AUDIO_DTYPE, device)
     network = interruptible(load_audio_encoder(component, backend, device=offload))
     return AudioEncoderModel(network, make_patcher(network, device, offload), geometry)

@@ -12,9 +12,10 @@ from ..flashhead.checkpoint.weights import Component
 from ..flashhead.errors import FlashHeadError
 from ..flashhead.geometry import ChunkGeometry
 from ..flashhead.models.backend import sdpa
+from ..flashhead.models.devices import vae_choices, vae_dtypes
 from ..flashhead.models.limits import CheckpointLimits
 from ..flashhead.models.vae import VAE
-from .models import DTYPES, interruptible, make_backend, make_patcher
+from .models import interruptible, legal, make_backend, make_patcher
 
 _WAN = ChunkGeometry(vae_stride=(4, 8, 8), patch_size=(1, 2, 2), latent_channels=16)
 
@@ -98,9 +99,11 @@ class FlashHeadVAE:
 def load_vae(
     component: Component, geometry: ChunkGeometry, limits: CheckpointLimits | None = None
 ) -> FlashHeadVAE:
-    """VAE of a checkpoint, in the dtype that ComfyUI uses for VAEs."""
+    """VAE of a checkpoint, in the dtype that ComfyUI uses for VAEs where this one can."""
     device, offload = management.vae_device(), management.vae_offload_device()
-    dtype = management.vae_dtype(device, DTYPES)
+    choices = vae_choices(device, component.config)
+    chosen = management.vae_dtype(device, choices)
+    dtype = legal(chosen, vae_dtypes(component.config), choices, "VAE of this checkpoint")
     # The Wan VAE's one wide head is too wide for most attention kernels.
     backend = make_backend(dtype, dtype, device, attention=sdpa)
     network = interruptible(component.load(backend, device=offload, dtype=dtype))
@@ -115,16 +118,16 @@ class CoreWanVAE:
 
     def __init__(self, vae: Any):
         self._network = vae.first_stage_model
-        self._device, self._dtype = vae.device, vae.vae_dtype
+        self._device, self.dtype = vae.device, vae.vae_dtype
         latent_format = comfy.latent_formats.Wan21()
         self.normalize, self.denormalize = latent_format.process_in, latent_format.process_out
 
     def encode(self, video: torch.Tensor) -> torch.Tensor:
-        return self.normalize(self._network.encode(video.to(self._device, self._dtype)).float())
+        return self.normalize(self._network.encode(video.to(self._device, self.dtype)).float())
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         latents = self.denormalize(latents.to(self._device, torch.float32))
-        return self._network.decode(latents.to(self._dtype)).clamp(-1, 1)
+        return self._network.decode(latents.to(self.dtype)).clamp(-1, 1)
 
 
 class ExchangedLatents:
@@ -134,7 +137,7 @@ class ExchangedLatents:
 
     def __init__(self, vae: VAE):
         self._vae = vae
-        self.latent_channels, self.stride = vae.latent_channels, vae.stride
+        self.latent_channels, self.stride, self.dtype = vae.latent_channels, vae.stride, vae.dtype
         self.encode, self.normalize, self.denormalize = vae.encode, vae.normalize, vae.denormalize
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:

@@ -14,6 +14,7 @@ from ..errors import CheckpointError
 from ..geometry import ChunkGeometry
 from ..models.backend import TORCH, Backend
 from ..models.bundle import Bundle, check_encoder, check_family
+from ..models.devices import AUDIO_DTYPE, precision
 from ..models.generator import Generator
 from ..models.limits import CheckpointLimits, native_size
 from ..models.wav2vec2 import AudioEncoder
@@ -62,6 +63,7 @@ class Checkpoint:
     ) -> Bundle:
         """The networks with their weights, on `device`, generator and VAE in `dtype`.
 
+        But LTX's VAE, which overflows in float16, is then in bfloat16 or float32 (`precision`).
         Files are memory-mapped: a weight that needs no conversion stays in its file, and of the
         others one at a time is held twice. Raises `CheckpointError` for a dtype that is neither
         float32 nor bfloat16 nor float16.
@@ -72,10 +74,12 @@ class Checkpoint:
             )
         device = torch.device(device)
         backend = Backend(dtype=dtype, device=device)
+        vae_dtype = precision(device, self.vae.config, dtype).vae
+        vae_backend = replace(backend, dtype=vae_dtype)
         return Bundle(
             variant=self.variant,
             generator=self.generator.load(backend, device=device, dtype=dtype),
-            vae=self.vae.load(backend, device=device, dtype=dtype),
+            vae=self.vae.load(vae_backend, device=device, dtype=vae_dtype),
             audio_encoder=load_audio_encoder(self.audio_encoder, backend, device=device),
             limits=self.limits,
         )
@@ -137,7 +141,7 @@ def load_bundle(
         variant: "lite", "pro" or "pretrained"; None means the only one there.
         device: where the networks live and compute.
         dtype: float32, bfloat16 or float16 for generator and VAE; the audio encoder stays in
-            float32.
+            float32, and LTX's VAE is never in float16.
         vae: weight file or folder of the VAE; None means the one that belongs to `path`.
         audio_encoder: folder or weight file of wav2vec2; None means the one that belongs to `path`.
 
@@ -156,5 +160,5 @@ def load_audio_encoder(
     device: torch.device | str = "cpu",
 ) -> AudioEncoder:
     """The audio encoder, which is kept and run in float32 whatever the others' dtype."""
-    backend = replace(backend, dtype=torch.float32)
-    return component.load(backend, device=device, dtype=torch.float32)
+    backend = replace(backend, dtype=AUDIO_DTYPE)
+    return component.load(backend, device=device, dtype=AUDIO_DTYPE)

@@ -16,6 +16,7 @@ from ..geometry import FPS, frame_count
 from ..image.portrait import load_portrait, load_portraits
 from ..media.audio_source import FileAudio
 from ..media.video_writer import VideoWriter, enlarged
+from ..models.devices import default_device, precision
 from ..pocket import NAME as POCKET
 from ..stream.clip import AUDIO_MODES, ClipPlan
 from ..stream.generate import generate_clip
@@ -68,8 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         add(option, type=kind, default=default, metavar=metavar, help=text + note)
     modes = "encode the audio as it comes, or once as a whole; default: %(default)s"
     add("--audio-mode", choices=AUDIO_MODES, default=AUDIO_MODES[0], help=modes)
-    add("--device", help="such as cuda, cuda:1, mps or cpu; default: the first that is there")
-    add("--dtype", choices=_DTYPES, help="default: bf16 on cuda (fp16 if it has none), else fp32")
+    add("--device", help="such as cuda, cuda:1, xpu, mps or cpu; default: the first that is there")
+    add("--dtype", choices=_DTYPES, help="default: bf16 where the device has it, else fp16 or fp32")
     add("--quiet", action="store_true", help="say nothing but errors")
 
 
@@ -94,10 +95,6 @@ def run(arguments: argparse.Namespace) -> None:
         size=arguments.size, **{name: getattr(arguments, name) for name, *_ in _SETTINGS}
     )
     device = _device(arguments.device)
-    default = "fp32"
-    if device.type == "cuda":
-        default = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    dtype = _DTYPES[arguments.dtype or default]
     named = arguments.checkpoint or os.environ.get(CHECKPOINT_VARIABLE)
     if not named:
         raise CheckpointError(
@@ -118,7 +115,11 @@ def run(arguments: argparse.Namespace) -> None:
     frames = frame_count(audio.samples, audio.sample_rate)
     count = ClipPlan(checkpoint.geometry, frames, arguments.audio_mode == AUDIO_MODES[1]).chunks
 
-    bundle = checkpoint.load(device, dtype)
+    dtypes = precision(device, checkpoint.vae.config, _DTYPES.get(arguments.dtype))
+    if not arguments.quiet:
+        for note in dtypes.notes:
+            say(f"warning: {note}")
+    bundle = checkpoint.load(device, dtypes.generator)
     with Progress(count, quiet=arguments.quiet) as progress:
 
         def speed() -> str:
@@ -173,9 +174,7 @@ def _portraits(
 
 def _device(name: str | None) -> torch.device:
     if name is None:
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        return default_device()
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()

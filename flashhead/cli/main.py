@@ -36,8 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("interrupted")
         return 130
-    except torch.cuda.OutOfMemoryError:
-        say("error: the device ran out of memory; try a smaller --size or --dtype bfloat16")
+    except torch.OutOfMemoryError:
+        say("error: the device ran out of memory; try a smaller --size or --dtype bf16")
         return 1
     except (FlashHeadError, OSError, av.FFmpegError) as error:
         say(f"error: {' '.join(str(error).split())}")

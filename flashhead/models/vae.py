@@ -11,11 +11,14 @@ from .backend import Backend
 class VAE(Protocol):
     """A video autoencoder: `LTXVAE`, `WanVAE` or a host's.
 
-    stride: frames, rows and columns per latent, (t, h, w).
+    stride: frames, rows and columns per latent, (t, h, w). dtype: what it computes in.
     """
 
     latent_channels: int
     stride: tuple[int, int, int]
+
+    @property
+    def dtype(self) -> torch.dtype: ...
 
     def encode(self, video: Tensor) -> Tensor:
         """Video (B, 3, T, H, W) in [-1, 1] -> normalised latents (B, C, t, h, w) float32."""
@@ -41,6 +44,10 @@ class VideoAutoencoder(nn.Module):
         self.latent_channels = latent_channels
         self.stride = stride
         self.backend = backend
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.backend.dtype
 
     def encode(self, video: Tensor) -> Tensor:
         """Video (B, 3, T, H, W) in [-1, 1] -> normalised latents (B, C, t, h, w) float32.

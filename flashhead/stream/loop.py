@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..dtypes import torch_name
-from ..errors import NonFiniteError, PortraitWarning
+from ..errors import PortraitWarning
 from ..geometry import ChunkGeometry
 from ..image.color import ColorTarget, match_color
 from ..image.seams import fade_seam
@@ -25,6 +24,7 @@ from ..models.limits import native_fade, portrait_warnings
 from ..models.vae import VAE
 from ..models.wav2vec2 import AudioEncoder
 from ..variants import VARIANTS
+from .finite import finite, non_finite
 from .sampling import Predict, SamplingPlan, draw_noise, plan_sampling, sample_latents
 from .settings import Settings
 from .state import PortraitCondition, StreamState, encode_portrait, start_stream, switch_portrait
@@ -58,8 +58,6 @@ class Hooks:
 
 
 NO_HOOKS = Hooks()
-# Where a chunk is not finite, by what it was computed in.
-_ADVICE = {"float16": "try bfloat16 or float32", "bfloat16": "try float32"}
 
 
 @dataclass(frozen=True)
@@ -163,7 +161,7 @@ class ChunkSampler:
     @torch.no_grad()
     def encode_audio(self, audio: ChunkAudio, state: StreamState) -> tuple[Tensor, StreamState]:
         """A chunk's audio context (B, frames, 5, layers, channels), and the state whose cache has
-        its samples."""
+        its samples. Raises `NonFiniteError`."""
         geometry = self.generator.config.geometry
         missing = max(0, geometry.new_samples - audio.samples.shape[-1])
         samples = functional.pad(audio.samples, (0, missing))
@@ -171,6 +169,9 @@ class ChunkSampler:
         context = audio.context
         if context is None:
             context = state.audio.context(self.audio_encoder, geometry.frames)
+            if not finite(context):
+                encoder = "audio encoder", self.audio_encoder.backend.dtype
+                raise non_finite(f"The audio of chunk {state.index}", *encoder, context.device)
         self.hooks.stage("audio")
         return context, state
 
@@ -226,13 +227,14 @@ class ChunkDecoder:
             frames = fade_seam(frames, state.shown, repeated, self.seam_fade)
             # Not a view, which would keep the whole chunk.
             last = frames[:, -1].clone(memory_format=torch.contiguous_format)
-        # Waits for the device, so it stands at the end.
-        if not bool(torch.isfinite(frames).all() & torch.isfinite(motion).all()):
-            name = torch_name(sampled.dtype)
-            advice = _ADVICE.get(name, "the weights seem damaged: download them again")
-            raise NonFiniteError(
-                f"Chunk {state.index} came out as NaN or infinity in {name}; {advice}."
-            )
+        # Waits for the device, so it stands at the end. The frames hide infinity: they are clamped.
+        if not (finite(video) and finite(motion)):
+            network, dtype = "VAE decoder", self.vae.dtype
+            if not finite(sampled.latents):
+                network, dtype = "generator", sampled.dtype
+            elif finite(video):
+                network = "VAE encoder"
+            raise non_finite(f"Chunk {state.index}", network, dtype, video.device)
         wanted = frames[:, sampled.shown.start : sampled.shown.stop]
         return wanted, replace(state, motion=motion, index=state.index + 1, shown=last)
 

@@ -12,6 +12,7 @@ from ..geometry import ChunkGeometry
 from ..image.color import ColorTarget, color_target
 from ..models.vae import VAE
 from .audio_context import CACHE_SECONDS, AudioContextCache
+from .finite import finite, non_finite
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,15 @@ class StreamState:
 
 @torch.no_grad()
 def encode_portrait(vae: VAE, geometry: ChunkGeometry, portrait: Tensor) -> PortraitCondition:
-    """Portrait (3, H, W) or (B, 3, H, W) in [-1, 1] -> its condition, where the VAE computes."""
+    """Portrait (3, H, W) or (B, 3, H, W) in [-1, 1] -> its condition, where the VAE computes.
+
+    Raises `NonFiniteError` where its latents are not finite.
+    """
     still = (portrait if portrait.ndim == 4 else portrait.unsqueeze(0)).unsqueeze(2)
     geometry.check_size((still.shape[3], still.shape[4]))
     latents = vae.encode(still.expand(-1, -1, geometry.frames, -1, -1))
+    if not finite(latents):
+        raise non_finite("The portrait", "VAE encoder", vae.dtype, latents.device)
     return PortraitCondition(latents, color_target(still.to(latents.device)))
 
 

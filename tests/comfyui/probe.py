@@ -3,7 +3,12 @@ does, and look at what comes of it."""
 
 import gc
 import json
+import sys
+from contextlib import ExitStack
+from types import SimpleNamespace
+from unittest import mock
 
+import comfy.cli_args
 import comfy.model_management
 import torch
 from comfy_api.latest import ComfyExtension, io
@@ -128,9 +133,59 @@ class Report(io.ComfyNode):
         return io.NodeOutput(ui={"text": [json.dumps(report)]})
 
 
+class OnACard(io.ComfyNode):
+    """What the networks of a checkpoint would compute in on a card that is not here, with a flag
+    that ComfyUI was started with; and what is said of it."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ProbeOnACard",
+            category="probe",
+            is_output_node=True,
+            inputs=[io.String.Input(name) for name in ("checkpoint", "card", "flag")],
+            outputs=[],
+        )
+
+    @classmethod
+    def execute(cls, checkpoint, card, flag):
+        name, _, capability = card.rpartition(" ")
+        major, minor = map(int, capability.split("."))
+        properties = SimpleNamespace(name=name, major=major, minor=minor)
+        management, said = comfy.model_management, []
+        pack = {
+            module.__name__.rpartition(".nodes.")[2]: module
+            for module in list(sys.modules.values())
+            if ".nodes." in getattr(module, "__name__", "")
+        }
+        with ExitStack() as stack:
+            for owner, attribute, value in (
+                (torch.cuda, "get_device_properties", lambda *_: properties),
+                (torch.cuda, "is_bf16_supported", lambda *_, **__: True),
+                (management, "cpu_state", management.CPUState.GPU),
+                (management, "get_torch_device", lambda: torch.device("cuda")),
+                (management, "vae_device", lambda: torch.device("cuda")),
+                (management, "maximum_vram_for_weights", lambda *_: 1000),
+                (pack["models"], "make_patcher", lambda network, *_: network),
+                (pack["vae"], "make_patcher", lambda network, *_: network),
+                (pack["models"], "warn", said.extend),
+                *([(comfy.cli_args.args, flag, True)] if flag else []),
+            ):
+                stack.enter_context(mock.patch.object(owner, attribute, value))
+            opened = pack["paths"].open_named(checkpoint)
+            vae = pack["vae"].load_vae(opened.vae, opened.geometry).first_stage_model
+            model = pack["models"].load_model(opened.generator, opened.variant, None)
+        generator = model.diffusion_model.backend.dtype
+        report = {
+            "dtypes": [str(dtype)[6:] for dtype in (model.weight_dtype, generator, vae.dtype)],
+            "said": said,
+        }
+        return io.NodeOutput(ui={"text": [json.dumps(report)]})
+
+
 class ProbeExtension(ComfyExtension):
     async def get_node_list(self):
-        return [ForcePartialLoad, CountAttention, BadAudio, Boxes, Report]
+        return [ForcePartialLoad, CountAttention, BadAudio, Boxes, Report, OnACard]
 
 
 async def comfy_entrypoint():

@@ -123,6 +123,47 @@ def test_fp8_keeps_matrices_in_8_bits_and_comes_close(server: ComfyServer):
     assert 0 < np.abs(found - exact).mean() < 12
 
 
+AMPERE, TURING = "NVIDIA GeForce RTX 3060 8.6", "NVIDIA GeForce RTX 2080 7.5"
+PASCAL = "NVIDIA GeForce GTX 980 Ti 5.2"
+
+
+@pytest.mark.parametrize(
+    ("card", "flag", "lite", "pro", "says"),
+    [
+        # Weights, generator, VAE.
+        (AMPERE, "", "bfloat16 bfloat16 bfloat16", "bfloat16 bfloat16 bfloat16", ""),
+        (TURING, "", "float16 float16 float32", "float16 float16 float16", ""),
+        # Here the weights do not fit in float32.
+        (PASCAL, "", "bfloat16 float32 float32", "bfloat16 float32 float32", ""),
+        # ComfyUI's flags are followed where the network can compute so.
+        (AMPERE, "fp32_vae", "bfloat16 bfloat16 float32", "bfloat16 bfloat16 float32", ""),
+        (AMPERE, "fp16_unet", "float16 float16 bfloat16", "float16 float16 bfloat16", ""),
+        (AMPERE, "fp16_vae", "bfloat16 bfloat16 bfloat16", "bfloat16 bfloat16 float16", "float16"),
+        (TURING, "fp16_vae", "float16 float16 float32", "float16 float16 float16", "float16"),
+        (TURING, "bf16_unet", "bfloat16 float16 float32", "bfloat16 float16 float16", ""),
+        (
+            AMPERE,
+            "fp64_unet",
+            "bfloat16 bfloat16 bfloat16",
+            "bfloat16 bfloat16 bfloat16",
+            "float64",
+        ),
+    ],
+)
+def test_dtypes_on_a_card(
+    server: ComfyServer, card: str, flag: str, lite: str, pro: str, says: str
+):
+    found, said = {}, {}
+    for name in ("Lite", "Pro"):
+        inputs = {"checkpoint": f"tiny/Model_{name}", "card": card, "flag": flag}
+        entry = server.run({"report": node("ProbeOnACard", **inputs)})
+        told = json.loads(entry["outputs"]["report"]["text"][0])
+        found[name], said[name] = " ".join(told["dtypes"]), " ".join(told["said"])
+    assert found == {"Lite": lite, "Pro": pro}
+    assert says in said["Lite"] and bool(said["Lite"]) == bool(says)
+    assert bool(said["Pro"]) == (says == "float64")
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.parametrize("way", ["core's node", "our switch"])
 def test_compiled_gives_the_same(server: ComfyServer, way: str):

@@ -103,7 +103,9 @@ def test_weights_stored_in_16_bit_load_in_any_dtype(dtype, lite, rewrite, bundle
     assert {p.dtype for p in stored.generator.parameters()} == {torch.float32}
     halved = load_bundle(lite, dtype=dtype)
     for network in (halved.generator, halved.vae):
-        assert {p.dtype for p in network.parameters()} == {dtype}
+        # LTX's VAE is never in float16.
+        own = torch.float32 if network is halved.vae and dtype == torch.float16 else dtype
+        assert {p.dtype for p in network.parameters()} == {own}
     assert {p.dtype for p in halved.audio_encoder.parameters()} == {torch.float32}
 
 

@@ -11,10 +11,12 @@ import time
 import warnings
 import wave
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
+import torch
 
 from flashhead import NonFiniteError
 from flashhead.checkpoint.loading import Checkpoint
@@ -243,6 +245,26 @@ def test_ctrl_c_keeps_a_playable_video(command, tmp_path):
         "out.mp4",
         "speech.wav",
     ]
+
+
+@pytest.mark.parametrize("dtype", [None, "fp16", "bf16"])
+def test_dtypes_are_the_devices_own_unless_asked_for(dtype, command, monkeypatch, capsys):
+    """On a card with float16 alone, which torch says has bfloat16: it would emulate it."""
+    loaded = []
+    monkeypatch.setattr(Checkpoint, "load", lambda *given: loaded.extend(given[1:]) or sys.exit())
+    monkeypatch.setattr(command_generate, "_device", lambda _: torch.device("cuda"))
+    card = SimpleNamespace(name="NVIDIA GeForce RTX 2080", major=7, minor=5)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: card)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_, **__: True)
+    with pytest.raises(SystemExit):
+        main(command(dtype=dtype))
+    usual = torch.bfloat16 if dtype == "bf16" else torch.float16
+    assert loaded == [torch.device("cuda"), usual]
+    told = capsys.readouterr().err
+    assert ("LTX's VAE overflows in float16, so it computes in float32" in told) == (
+        dtype == "fp16"
+    )
+    assert ("bfloat16 is slow here" in told) == (dtype == "bf16")
 
 
 def test_info_on_a_folder(checkpoint, monkeypatch, capsys):
