@@ -38,6 +38,10 @@ class PortraitWarning(FlashHeadWarning):
     """A portrait that the checkpoint cannot animate well."""
 
 
+class CheckpointWarning(FlashHeadWarning):
+    """Weights that make less than they could."""
+
+
 class AudioWarning(FlashHeadWarning):
     """Audio that is damaged, mixed in another way than others, or far too loud."""
 

@@ -7,10 +7,12 @@ benchmarks. The keys are those of our own networks, so they are always what `loa
 import hashlib
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from .checkpoint import layout as places
@@ -149,4 +151,31 @@ def write_checkpoint(
             }
             layout = lay_out(entries, {"format": "pt"})
             write_safetensors(file, layout, tensors)
+    return folder
+
+
+def write_adapter(
+    folder: str | Path, sizes: CheckpointConfigs = MINIATURE_PRO, seed: int = 0, *, rank: int = 64
+) -> Path:
+    """Write random LeapTalk files for a checkpoint of these sizes, as published: LoRA in PEFT's
+    layout, 16-bit audio projection. Returns the folder, which is made."""
+    folder, shapes = Path(folder), next(iter(published_shapes(sizes).values()))
+    (folder / "lora").mkdir(parents=True, exist_ok=True)
+    config = {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "target_modules": [*"qkvo"]}
+    (folder / "lora" / places.LORA_CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+    pairs: Shapes = {}
+    for key, (out, *wide) in shapes.items():
+        if re.fullmatch(r"blocks\.\d+\.(self|cross)_attn\.[qkvo]\.weight", key):
+            name = f"base_model.model.{key.removesuffix('.weight')}"
+            pairs |= {f"{name}.lora_A.weight": (rank, *wide), f"{name}.lora_B.weight": (out, rank)}
+    weights = {key: _random_weight(key, pairs, f"{seed}/lora") for key in pairs}
+    save_file(weights, folder / "lora" / places.LORA_WEIGHTS, {"format": "pt"})
+    projection = {
+        key.removeprefix("audio_proj."): _random_weight(
+            key, shapes, f"{seed}/projection"
+        ).bfloat16()
+        for key in shapes
+        if key.startswith("audio_proj.")
+    }
+    torch.save(projection, folder / "audio_proj_step_10400.pt")
     return folder

@@ -14,7 +14,7 @@ from ..files import replacing
 from ..models.limits import CheckpointLimits
 from .bundle_file import BundleHeader
 from .configs import to_config
-from .loading import open_checkpoint
+from .loading import LoRAs, open_checkpoint
 from .storage import SCALE, OnBytes, in_float8, is_matrix, lay_out, quantize, write_safetensors
 from .weights import Component
 
@@ -27,6 +27,8 @@ def convert(
     *,
     vae: str | Path | None = None,
     audio_encoder: str | Path | None = None,
+    lora: LoRAs = (),
+    audio_projection: str | Path | None = None,
     overwrite: bool = False,
     limits: CheckpointLimits | None = None,
     on_bytes: OnBytes | None = None,
@@ -38,7 +40,8 @@ def convert(
     appears when it is complete; a failure or an interrupt leaves what was there before.
 
     Args:
-        source, variant, vae, audio_encoder: as for `load_bundle`; a bundle can be converted too.
+        source, variant, vae, audio_encoder, lora, audio_projection: as for `load_bundle`; a bundle
+            can be converted too. LoRAs are merged in float32.
         destination: a .safetensors path in a folder that exists.
         dtype: what the matrices are stored as: "fp32", "bf16", "fp16" or "fp8_e4m3fn". The last is
             for the transformer blocks (nine tenths of the generator); the rest is bf16.
@@ -59,7 +62,14 @@ def convert(
             f"Unknown dtype '{dtype}'; expected one of {', '.join(STORAGE_DTYPES)}."
         )
     destination = Path(destination)
-    checkpoint = open_checkpoint(source, variant, vae=vae, audio_encoder=audio_encoder)
+    checkpoint = open_checkpoint(
+        source,
+        variant,
+        vae=vae,
+        audio_encoder=audio_encoder,
+        lora=lora,
+        audio_projection=audio_projection,
+    )
     parts = checkpoint.parts
     _check_destination(destination, parts, overwrite)
     entries = _plan(parts, STORAGE_DTYPES[dtype])
@@ -67,7 +77,10 @@ def convert(
         checkpoint.variant,
         dtype,
         {name: to_config(part.config) for name, part in parts.items()},
-        {name: "/".join(part.file.path.absolute().parts[-2:]) for name, part in parts.items()},
+        {
+            name: " + ".join("/".join(file.path.absolute().parts[-2:]) for file in part.files)
+            for name, part in parts.items()
+        },
         limits or checkpoint.limits,
     ).to_metadata()
     layout = lay_out(entries, metadata)
@@ -90,7 +103,7 @@ def _check_destination(path: Path, parts: Mapping[str, Component[Any]], overwrit
     if not path.exists():
         return
     for part in parts.values():
-        if path.samefile(part.file.path):
+        if any(path.samefile(file.path) for file in part.files):
             raise FlashHeadError(f"{path} is a file of the source itself; give another name.")
     if not overwrite:
         raise FlashHeadError(f"{path} exists already; give another name, or force its replacement.")
@@ -132,7 +145,7 @@ def _converted(
                 stored = tensor.to(dtype)
             yield written, stored
             del tensor, stored  # before the next one is read
-            part.file.release()
+            part.release()
 
 
 def _check_range(tensor: Tensor, dtype: torch.dtype, key: str, where: str) -> None:

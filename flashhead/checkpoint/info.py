@@ -80,8 +80,10 @@ def _variant(root: Path, variant: str, sha256: bool) -> Iterator[Row]:
         return
     for component in checkpoint.parts.values():
         yield from _component(component, component.file.path.parent.name)
+        for file in component.adapters:
+            yield "", f"changed by {file.path}"
         if sha256:
-            yield _checksum(component.file.path)
+            yield from (_checksum(file.path) for file in component.files)
     yield from _whole(checkpoint)
 
 

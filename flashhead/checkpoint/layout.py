@@ -1,5 +1,6 @@
 """Finding a checkpoint's files: in the published folder, and beside it (DESIGN §1.1)."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,11 +15,38 @@ VAE_FILES = {"VAE_LTX": (WEIGHTS,), "VAE_Wan": ("Wan2.1_VAE.pth", "wan_2.1_vae.s
 AUDIO_ENCODER = "wav2vec2-base-960h"
 AUDIO_WEIGHTS = "model.safetensors"
 _AUDIO_CACHE = "models--facebook--wav2vec2-base-960h"
+ADAPTER_FOLDERS = ("LeapTalk", "leaptalk")
+LORA_CONFIG, LORA_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+"""PEFT's names."""
+PROJECTIONS = "audio_proj_step_*.pt"
+_ADAPTER_CACHE = "models--z-rx--leaptalk"
 
 
 def find_variants(root: Path) -> list[str]:
-    """The variants whose generator is in a published folder."""
-    return [v for v, name in GENERATOR_FOLDERS.items() if (root / name / CONFIG).is_file()]
+    """The variants whose files are in a published folder, or an adapter of theirs beside it."""
+    return [
+        variant.name
+        for variant in VARIANTS.values()
+        if (root / variant.generator / CONFIG).is_file()
+        and (not variant.adapts or find_adapter(root) is not None)
+    ]
+
+
+def find_adapter(root: Path) -> Path | None:
+    """LeapTalk's folder, which holds its LoRA in `lora`: in a published folder or beside it."""
+    root = root.absolute()
+    folders = [base / name for base in (root, root.parent) for name in ADAPTER_FOLDERS]
+    folders += [find_snapshot(base / _ADAPTER_CACHE) for base in root.parents[1:3]]
+    return next((folder for folder in folders if (folder / "lora" / LORA_WEIGHTS).is_file()), None)
+
+
+def find_projection(folder: Path) -> Path | None:
+    """The audio projection in a folder: the one of the latest training step."""
+
+    def step(path: Path) -> int:
+        return int(re.sub(r"\D", "", path.stem) or -1)
+
+    return max(folder.glob(PROJECTIONS), key=step, default=None)
 
 
 def find_snapshot(path: Path) -> Path:
@@ -56,7 +84,7 @@ def find_layout(
     Args:
         path: the folder that holds Model_Lite, VAE_LTX and so on (as downloaded, or as Hugging
             Face's cache has it), or one Model_* folder, or the weight file in it.
-        variant: "lite", "pro" or "pretrained"; None means the only one there.
+        variant: a name in `VARIANTS`; None means the only one there.
         vae: its weight file or folder; None means in the variant's folder beside the generator's.
         audio_encoder: its folder or weight file; None means inside the published folder, or where
             Hugging Face's tools and other node packs put it (see `_audio_folders`).
@@ -92,7 +120,8 @@ def find_layout(
 def _variant_of(folder: Path, variant: str | None) -> str:
     """The variant of a generator's own folder, by its name or as the caller says."""
     name = folder.absolute().name
-    named = next((v for v, published in GENERATOR_FOLDERS.items() if published == name), variant)
+    by_name = [v for v, published in GENERATOR_FOLDERS.items() if published == name]
+    named = variant if variant in by_name else next(iter(by_name), variant)
     if named is None:
         raise CheckpointError(
             f"{folder} does not say by its name which variant it holds; name it: "
@@ -114,8 +143,9 @@ def _choose_variant(root: Path, variant: str | None) -> str:
         )
     present = find_variants(root)
     if not present:
+        folders = dict.fromkeys(GENERATOR_FOLDERS.values())
         raise CheckpointError(
-            f"{root} holds no generator ({' or '.join(GENERATOR_FOLDERS.values())}, each with a "
+            f"{root} holds no generator ({' or '.join(folders)}, each with a "
             f"config.json); download {REPOSITORY} into it."
         )
     if variant is None:
@@ -124,7 +154,7 @@ def _choose_variant(root: Path, variant: str | None) -> str:
             raise CheckpointError(
                 f"{root} holds several variants ({', '.join(present)}); name the one to load."
             )
-    if variant not in present:
+    if variant not in present and VARIANTS[variant].adapts not in present:
         raise CheckpointError(
             f"{root} has no {GENERATOR_FOLDERS[variant]} folder, which variant '{variant}' needs; "
             f"it holds {', '.join(present)}. Download it from {REPOSITORY}."

@@ -3,6 +3,7 @@
 Every file is checked by its header, against the sizes it claims, before any weight is read.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,21 @@ from ..models.generator import Generator
 from ..models.limits import CheckpointLimits, native_size
 from ..models.wav2vec2 import AudioEncoder
 from ..pocket import place_of
-from ..variants import REPOSITORY
+from ..variants import ADAPTER_REPOSITORY, REPOSITORY, VARIANTS
 from . import components
+from .adapters import adapt
 from .bundle_file import open_bundle
-from .layout import check_variant, find_layout
+from .layout import (
+    ADAPTER_FOLDERS,
+    check_variant,
+    find_adapter,
+    find_layout,
+    find_projection,
+)
 from .weights import Component, open_weights
+
+LoRAs = str | Path | Sequence[str | Path]
+"""One LoRA or several, each PATH or PATH:STRENGTH."""
 
 
 @dataclass(frozen=True)
@@ -91,23 +102,30 @@ def open_checkpoint(
     *,
     vae: str | Path | None = None,
     audio_encoder: str | Path | None = None,
+    lora: LoRAs = (),
+    audio_projection: str | Path | None = None,
 ) -> Checkpoint:
     """Find and check a checkpoint's files; arguments and errors as for `load_bundle`."""
     path = place_of(path)
+    loras = [lora] if isinstance(lora, str | Path) else [*lora]
     file = open_weights(path) if path.is_file() else None
     role = "generator" if file is None else components.role_of(file)
     if file is not None and role == components.BUNDLE:
         check_variant(variant)
         header, parts = open_bundle(file)
-        if variant not in (None, header.variant):
+        made = variant or header.variant
+        if header.variant not in (made, VARIANTS[made].adapts):
             raise CheckpointError(
                 f"{file.where} is a bundle of variant '{header.variant}', not '{variant}'."
             )
+        if made != header.variant:
+            loras, audio_projection = _adapter(made, path.parent, loras, audio_projection)
         if vae is not None:
             parts["vae"] = components.open_vae(Path(vae))
         if audio_encoder is not None:
             parts["audio_encoder"] = components.open_audio_encoder(Path(audio_encoder))
-        return Checkpoint(header.variant, **parts, limits=header.limits)
+        parts["generator"] = adapt(parts["generator"], loras, audio_projection)
+        return Checkpoint(made, **parts, limits=header.limits)
     if role != "generator":
         raise CheckpointError(
             f"{path} is {components.ROLES[role]} alone; expected the folder of {REPOSITORY}, a "
@@ -116,12 +134,32 @@ def open_checkpoint(
     variant, generator, vae, audio_encoder = find_layout(
         path, variant, vae=vae, audio_encoder=audio_encoder
     )
+    opened = components.open_generator(generator) if file is None else components.generator_in(file)
+    if VARIANTS[variant].adapts:
+        root = opened.file.path.absolute().parent.parent
+        loras, audio_projection = _adapter(variant, root, loras, audio_projection)
     return Checkpoint(
         variant,
-        components.open_generator(generator) if file is None else components.generator_in(file),
+        adapt(opened, loras, audio_projection),
         components.open_vae(vae),
         components.open_audio_encoder(audio_encoder),
     )
+
+
+def _adapter(
+    variant: str, root: Path, loras: list[str | Path], projection: str | Path | None
+) -> tuple[list[str | Path], str | Path]:
+    """LoRAs and audio projection of a variant that is made by them: what is given, else what is in
+    its folder in or beside a checkpoint's."""
+    if projection is None and (folder := find_adapter(root)) is not None:
+        loras, projection = [folder, *loras], find_projection(folder)
+    if not loras or projection is None:
+        raise CheckpointError(
+            f"Variant '{variant}' is {VARIANTS[variant].adapts} with a LoRA and an audio "
+            f"projection of its own; download {ADAPTER_REPOSITORY} into "
+            f"{root / ADAPTER_FOLDERS[0]}, or give both."
+        )
+    return loras, projection
 
 
 def load_bundle(
@@ -132,24 +170,37 @@ def load_bundle(
     *,
     vae: str | Path | None = None,
     audio_encoder: str | Path | None = None,
+    lora: LoRAs = (),
+    audio_projection: str | Path | None = None,
 ) -> Bundle:
     """Load a checkpoint: `open_checkpoint`, then `Checkpoint.load`.
 
     Args:
         path: the published folder, a folder or weight file of its generator (see `find_layout`),
             a one-file bundle that `convert` wrote, or "pocket", the small one that comes along.
-        variant: "lite", "pro" or "pretrained"; None means the only one there.
+        variant: "lite", "pro", "pretrained" or "leaptalk" (Pro in one step); None means the only
+            one there.
         device: where the networks live and compute.
         dtype: float32, bfloat16 or float16 for generator and VAE; the audio encoder stays in
             float32, and LTX's VAE is never in float16.
         vae: weight file or folder of the VAE; None means the one that belongs to `path`.
         audio_encoder: folder or weight file of wav2vec2; None means the one that belongs to `path`.
+        lora: PATH or PATH:STRENGTH, or several, to merge into the generator; see `open_lora`.
+        audio_projection: file of weights for the generator's `audio_proj`; None means its own, and
+            LeapTalk's for "leaptalk".
 
     Raises:
         CheckpointError: a file that is missing, truncated, foreign or of the wrong shape, or an
             unsupported dtype.
     """
-    checkpoint = open_checkpoint(path, variant, vae=vae, audio_encoder=audio_encoder)
+    checkpoint = open_checkpoint(
+        path,
+        variant,
+        vae=vae,
+        audio_encoder=audio_encoder,
+        lora=lora,
+        audio_projection=audio_projection,
+    )
     return checkpoint.load(device, dtype)
 
 

@@ -16,6 +16,7 @@ class PublishedFile(NamedTuple):
 
 _MODEL = "59119b6c681230c3eeee157e224ae1941746711e"
 _ENCODER = "22aad52d435eb6dbaf354bdad9b0da84ce7d6156"
+_LEAPTALK = "b33b788fd1c9b3df11627e00c6a0415272d829dc"
 PUBLISHED = {
     "Model_Lite/config.json": PublishedFile(357),
     "Model_Lite/diffusion_pytorch_model.safetensors": PublishedFile(6_107_542_048),
@@ -38,6 +39,18 @@ PUBLISHED = {
     ),
     "wav2vec2-base-960h/model.safetensors": PublishedFile(
         377_607_901, "8aa76ab2243c81747a1f832954586bc566090c83a0ac167df6f31f0fa917d74a", _ENCODER
+    ),
+    "lora/adapter_config.json": PublishedFile(
+        1_069, "46fd70a44d56fc5e92ca9dda65cabe0dc1b29f8de0cc6400dc55a21467e90ba7", _LEAPTALK
+    ),
+    "lora/adapter_model.safetensors": PublishedFile(
+        188_803_712, "30fdb8ffb312b3abaad8f068fe2ce30a38f5124e30bd6e9a310cd0a620501cde", _LEAPTALK
+    ),
+    "LeapTalk/audio_proj_step_10400.pt": PublishedFile(
+        173_651_301, "40b9b53cdeedcad0b1839d51cfe4e122aaaa6bffafdcfed520fa29704a81b0c1", _LEAPTALK
+    ),
+    "LeapTalk/taew2_1.pth": PublishedFile(
+        22_679_486, "f986092baa4a124035dcf44ef59cd30e0bef91b2aa4d6a6e8e152e55e82ca30c", _LEAPTALK
     ),
 }
 """By folder and name, as layout.py finds them."""

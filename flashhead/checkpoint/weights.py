@@ -181,6 +181,7 @@ class Component(Generic[Network]):
 
     network: its class. config: its dataclass of `flashhead.models.config`. file: where the tensors
     are. shapes: of the tensors, by the network's keys. read: gives a tensor by the network's key.
+    adapters: files of what changes the weights as they are read.
 
     Raises `CheckpointError` at the first key that the network needs and the file lacks, or has in
     another shape; keys that the network does not use are ignored.
@@ -191,6 +192,17 @@ class Component(Generic[Network]):
     file: Weights
     shapes: Mapping[str, Shape]
     read: Callable[[str], Tensor]
+    adapters: tuple[Weights, ...] = ()
+
+    @property
+    def files(self) -> tuple[Weights, ...]:
+        """All that it is read from."""
+        return (self.file, *self.adapters)
+
+    def release(self) -> None:
+        """As of `Weights`, of all files."""
+        for file in self.files:
+            file.release()
 
     def __post_init__(self) -> None:
         for key, tensor in self.plain.state_dict().items():
@@ -231,7 +243,7 @@ class Component(Generic[Network]):
                 kept = dtype(key, tuple(tensor.shape)) if callable(dtype) else dtype
                 tensor = nn.Parameter(tensor.to(kept or tensor.dtype), requires_grad=False)
             _assign(network, key, tensor)
-            self.file.release()
+            self.release()
         for key, buffer in list(network.named_buffers()):
             if key not in keys:  # a constant of the network's own
                 _assign(network, key, buffer.to(device))

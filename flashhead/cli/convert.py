@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from ..checkpoint.conversion import convert
 from ..dtypes import STORAGE_DTYPES
@@ -21,10 +22,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_parts(parser: argparse.ArgumentParser) -> None:
-    """Where the parts of a checkpoint are that lie somewhere else."""
+    """Where the parts of a checkpoint are that lie somewhere else, and what changes its weights."""
     add = parser.add_argument
     add("--vae", type=Path, help="the VAE's weight file or folder, where it is somewhere else")
     add("--audio-encoder", type=Path, help="wav2vec2's folder, where it is somewhere else")
+    lora = (
+        "merge a LoRA into the generator, at a strength of 1 or so much; may be given several times"
+    )
+    add("--lora", action="append", default=[], metavar="PATH[:STRENGTH]", help=lora)
+    projection = "the generator's audio projection, such as LeapTalk's audio_proj_step_10400.pt"
+    add("--audio-projection", type=Path, metavar="FILE", help=projection)
+
+
+def parts_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `add_parts` asked for, as `open_checkpoint` takes it."""
+    return {n: getattr(arguments, n) for n in ("vae", "audio_encoder", "lora", "audio_projection")}
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -34,8 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
             arguments.destination,
             arguments.variant,
             arguments.dtype,
-            vae=arguments.vae,
-            audio_encoder=arguments.audio_encoder,
+            **parts_of(arguments),
             overwrite=arguments.force,
             on_bytes=lambda done, total: progress.part(
                 done / total, f"{done / 1e9:.2f} of {total / 1e9:.2f} GB"

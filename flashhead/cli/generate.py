@@ -22,7 +22,7 @@ from ..stream.clip import AUDIO_MODES, ClipPlan
 from ..stream.generate import generate_clip
 from ..stream.settings import Settings
 from ..variants import AUDIO_REPOSITORY, REPOSITORY, VARIANTS
-from .convert import add_parts
+from .convert import add_parts, parts_of
 from .output import Progress, say
 
 CHECKPOINT_VARIABLE = "FLASHHEAD_CHECKPOINT"
@@ -102,8 +102,7 @@ def run(arguments: argparse.Namespace) -> None:
             f"give that folder by --checkpoint or in the environment's {CHECKPOINT_VARIABLE}; or "
             f"give {POCKET}, the small one that comes along."
         )
-    parts = {"vae": arguments.vae, "audio_encoder": arguments.audio_encoder}
-    checkpoint = open_checkpoint(named, arguments.variant, **parts)
+    checkpoint = open_checkpoint(named, arguments.variant, **parts_of(arguments))
     size = settings.size or checkpoint.native_size
     checkpoint.geometry.check_size(size)
     if arguments.output.resolve() in (arguments.portrait.resolve(), arguments.audio.resolve()):

@@ -111,7 +111,7 @@ def plan_stream(
         shape,
         settings.steps or defaults.steps,
         settings.shift,
-        renoise=defaults.sampler == "renoise",
+        sampler=defaults.sampler,
         guidance=defaults.guidance if settings.guidance is None else settings.guidance,
     )
 

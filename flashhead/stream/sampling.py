@@ -1,5 +1,6 @@
 """The sampler of one chunk: timesteps, noise, guidance, steps (DESIGN §1.5)."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -19,11 +20,16 @@ Predict = Callable[[Tensor, TimeCondition, AudioCondition, Tensor, Tensor], Tens
 before one."""
 
 
-def timesteps(steps: int, shift: float = 5.0) -> Tensor:
-    """Timesteps from 1000 down, then 0: (steps + 1,) float32.
+# LeapTalk's timesteps end here and not at 0, so its one step is 1.001 long.
+_BRIDGE_END = -1.0
+
+
+def timesteps(steps: int, shift: float = 5.0, sampler: str = "renoise") -> Tensor:
+    """Timesteps from 1000 down, then 0 (of a "bridge": -1): (steps + 1,) float32.
 
     2 and 4 steps are those of the distilled models; any other count is spread evenly from 1000
-    to 1. All are shifted on t/1000: t' = shift * t / (1 + (shift - 1) * t).
+    to 1, in whole numbers for a bridge. All are shifted on t/1000:
+    t' = shift * t / (1 + (shift - 1) * t).
 
     Raises:
         FlashHeadError: steps not a whole number, or below 1; a shift that is not positive.
@@ -35,8 +41,13 @@ def timesteps(steps: int, shift: float = 5.0) -> Tensor:
     if not 0 < shift < float("inf"):
         raise FlashHeadError(f"The timestep shift is {shift}; it must be a positive number.")
     even = np.linspace(TRAIN_TIMESTEPS, 1, steps, dtype=np.float32)
+    if sampler == "bridge":
+        even = even.round()
     raw = torch.tensor([*_DISTILLED.get(steps, even), 0.0], dtype=torch.float32) / TRAIN_TIMESTEPS
-    return shift * raw / (1 + (shift - 1) * raw) * TRAIN_TIMESTEPS
+    shifted = shift * raw / (1 + (shift - 1) * raw) * TRAIN_TIMESTEPS
+    if sampler == "bridge":
+        shifted[-1] = _BRIDGE_END
+    return shifted
 
 
 @dataclass(frozen=True)
@@ -56,14 +67,13 @@ class Guidance:
 class SamplingPlan:
     """What all chunks of a run share: sigmas, modulations of every step, rotary table, guidance.
 
-    renoise: predict the clean latents and add fresh noise (the distilled models); otherwise Euler
-    steps (the teacher).
+    sampler: as of a `Variant`.
     """
 
     sigmas: tuple[float, ...]
     time: TimeCondition
     rotary: Tensor
-    renoise: bool
+    sampler: str
     guidance: Guidance | None
 
     @property
@@ -72,8 +82,10 @@ class SamplingPlan:
 
     @property
     def draws(self) -> int:
-        """Noise tensors that a chunk takes: the start, then one renewal a step."""
-        return 1 + self.steps if self.renoise else 1
+        """Noise tensors that a chunk takes: the start and a renewal at each step; the start alone
+        in Euler steps; in a bridge, which starts from the portrait, one after each step but the
+        last."""
+        return {"renoise": 1 + self.steps, "euler": 1, "bridge": self.steps - 1}[self.sampler]
 
 
 @torch.no_grad()
@@ -84,7 +96,7 @@ def plan_sampling(
     shift: float = 5.0,
     *,
     device: torch.device | None = None,
-    renoise: bool = True,
+    sampler: str = "renoise",
     guidance: float = 1.0,
     joint_guidance: bool | None = None,
 ) -> SamplingPlan:
@@ -94,7 +106,7 @@ def plan_sampling(
     nothing. joint_guidance: None means where the memory for it is free.
     """
     device = device or generator.backend.device or next(generator.parameters()).device
-    schedule, planned = timesteps(steps, shift), None
+    schedule, planned = timesteps(steps, shift, sampler), None
     if guidance != 1:
         config, (batch, _, *latents) = generator.config, shape
         if joint_guidance is None:
@@ -107,7 +119,7 @@ def plan_sampling(
         sigmas=tuple((schedule / TRAIN_TIMESTEPS).tolist()),
         time=generator.embed_timesteps(schedule[:-1].to(device)),
         rotary=generator.rotary(shape, device),
-        renoise=renoise,
+        sampler=sampler,
         guidance=planned,
     )
 
@@ -155,6 +167,12 @@ def _velocity(
     return torch.lerp(silent, with_audio, guidance.scale)
 
 
+def _bridge_noise(sigma: float, following: float) -> float:
+    """Standard deviation of a Brownian bridge after a step, given where it ends."""
+    end = _BRIDGE_END / TRAIN_TIMESTEPS
+    return math.sqrt((sigma - following) * (following - end) / (sigma - end))
+
+
 @torch.no_grad()
 def sample_latents(
     predict: Predict,
@@ -172,23 +190,25 @@ def sample_latents(
         reference: the portrait's latents (B, C, T, h, w) float32.
         motion: latents of the frames before, (B, C, m, h, w); they overwrite the first m latent
             frames before every step and at the end.
-        noise: (plan.draws, B, C, T, h, w): the start, then the renewals (the last is multiplied
-            by 0; it is drawn to keep the order of the published sampler).
+        noise: (plan.draws, B, C, T, h, w), in the order of their use (a distilled model's last is
+            multiplied by 0; it is drawn to keep the order of the published sampler).
         on_step: called with (steps done, steps) after each step; may raise to stop.
 
     Returns:
         Latents (B, C, T, h, w) float32.
     """
     kept = motion.shape[2]
-    x = noise[0].clone()
+    x = (reference if plan.sampler == "bridge" else noise[0]).clone()
     for step, (sigma, following) in enumerate(zip(plan.sigmas, plan.sigmas[1:], strict=False)):
         x[:, :, :kept] = motion
         velocity = _velocity(predict, plan, step, x, reference, audio)
-        if plan.renoise:
+        if plan.sampler == "renoise":
             clean = x - velocity * sigma
             x = clean if following == 0 else torch.lerp(clean, noise[step + 1], following)
         else:
             x = x - velocity * (sigma - following)
+            if plan.sampler == "bridge" and step < plan.steps - 1:
+                x = torch.add(x, noise[step], alpha=_bridge_noise(sigma, following))
         if on_step is not None:
             on_step(step + 1, plan.steps)
     x[:, :, :kept] = motion

@@ -19,11 +19,11 @@ class Settings:
             checkpoint's own: 512x512, and 96x96 for the pocket one.
         seed: 0 to 2^64 - 1.
         steps: sampling steps; None is the variant's own: 4 for Lite and Pro (distilled to 4, and
-            to 2), 20 for the teacher.
+            to 2), 20 for the teacher, 1 for LeapTalk.
         shift: of the timesteps, above 0.
         color_match: strength of the colour matching, 0 (off) to 1.
-        guidance: audio guidance scale, 0 to 20; None is the variant's own: 1 (off) for Lite and
-            Pro, 3 for the teacher.
+        guidance: audio guidance scale, 0 to 20; None is the variant's own: 1 (off), and 3 for the
+            teacher.
         cache_seconds: past audio that mode "stream" encodes with each chunk, 1.32 to 60.
         seam_fade: frames that the jump where a chunk begins takes to fade out, 0 (off) to 15; None
             is the checkpoint's own: 0, and 6 for the pocket one.

@@ -23,7 +23,7 @@ def chunk(bundles, portrait):
 def sample(chunk, **options):
     bundle, state, context = chunk
     reference = state.portrait.latents
-    plan = plan_sampling(bundle.generator, reference.shape, 3, renoise=False, **options)
+    plan = plan_sampling(bundle.generator, reference.shape, 3, sampler="euler", **options)
     noise, _ = draw_noise(state.rng, plan.draws, tuple(reference.shape[1:]))
     with torch.no_grad():
         audio = bundle.generator.embed_audio(context)

@@ -48,12 +48,12 @@ def test_the_sampler_follows_the_target_velocity_to_the_clean_latents():
         Taught()(add_noise(batch.latents, noise[0], sigmas[1:2]), sigmas[1], 0, 0, 0),
         taught,
     )
-    for renoise in (True, False):
+    for sampler in ("renoise", "euler"):
         plan = SamplingPlan(
             sigmas=tuple(sigmas.tolist()),
             time=_Sigmas(sigmas),
             rotary=None,
-            renoise=renoise,
+            sampler=sampler,
             guidance=None,
         )
         motion = batch.latents[:, :, :2]

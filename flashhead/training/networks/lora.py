@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...checkpoint.adapters import LORA_PREFIXES
 from ...models.generator import Generator
 from ..files import save_tensors
 
-PREFIX = "diffusion_model."
 TARGETS = ("self_attn", "cross_attn", "ffn")
 
 
@@ -77,7 +77,7 @@ def lora_state(generator: Generator, dtype: torch.dtype = torch.float32) -> dict
     state = {}
     for name, layer in generator.named_modules():
         if isinstance(layer, LoRALinear):
-            key = PREFIX + name
+            key = LORA_PREFIXES[0] + name
             state[f"{key}.lora_A.weight"] = layer.down.detach().to("cpu", dtype, copy=True)
             state[f"{key}.lora_B.weight"] = layer.up.detach().to("cpu", dtype, copy=True)
             state[f"{key}.alpha"] = torch.tensor(layer.alpha)
