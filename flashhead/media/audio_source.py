@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from ..errors import AudioError
-from .resample import resample_to_speech
+from .resample import FrameResampler, resample_to_speech
 
 _MAX_CHANNELS = 64
 
@@ -210,15 +210,13 @@ def _planes(
         fits = frame.layout.nb_channels == layout.nb_channels and frame.sample_rate == rate
         return readable and fits, frame.sample_rate, frame.layout.name, frame.format.name
 
-    for (as_it_is, *_), run in groupby(frames, kind):
+    for (as_it_is, own_rate, own_layout, own_format), run in groupby(frames, kind):
         if as_it_is:
             yield from map(_plane, run)
         else:
-            converter = av.AudioResampler(format="flt", layout=layout, rate=rate)
+            converter = FrameResampler((own_format, own_layout, own_rate), layout.name, rate)
             for frame in chain(run, [None]):  # None empties the converter
-                if frame is not None:
-                    frame.pts = None  # samples follow one another, whatever the joined clocks say
-                yield from (_plane(part) for part in converter.resample(frame) if part.samples)
+                yield from map(_plane, converter.push(frame))
 
 
 def _plane(frame: av.AudioFrame) -> torch.Tensor:

@@ -7,8 +7,11 @@ PyAV) where it does not (§3.1), and wherever the target is another rate.
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from fractions import Fraction
 
 import av
+import av.filter
 import torch
 from torch import Tensor
 
@@ -17,8 +20,12 @@ from ..geometry import SAMPLE_RATE
 # The most taps torchaudio's kernel may have: where the two rates share no large divisor it grows
 # out of all proportion (700 million at 44101 Hz), while FFmpeg's filter bank stays bounded.
 _MAX_KERNEL = 2_000_000
-_FILTER_WIDTH = 6  # zero crossings on each side, torchaudio's default
-_ROLLOFF = 0.99  # torchaudio's default
+# The same low-pass in both: flat to 0.9 of the lower Nyquist frequency (7.2 kHz for the audio
+# encoder; -0.03 dB), and 76 dB down from there on, so that nothing folds back.
+_FILTER_WIDTH = 48  # zero crossings on each side
+_ROLLOFF = 0.95  # of that frequency, where it is 6 dB down
+_KAISER_BETA = 8.0
+_SECONDS_AT_ONCE = 8  # torchaudio makes its kernel anew at each call
 
 
 def resampled_length(samples: int, sample_rate: int, new_rate: int) -> int:
@@ -32,7 +39,7 @@ def speech_length(samples: int, sample_rate: int) -> int:
 
 
 def resample_to_speech(blocks: Iterable[Tensor], sample_rate: int) -> Iterator[Tensor]:
-    """Resamples a mono stream to 16 kHz, holding a few seconds of it at most.
+    """Resamples a mono stream to 16 kHz, holding some seconds of it at most.
 
     `blocks`: float32 (n,) tensors on the CPU, at `sample_rate` Hz, of any lengths. Yields float32
     (m,) tensors whose lengths add up to `speech_length` of the total. Sample 0 stays at time 0.
@@ -53,7 +60,7 @@ def resample_to_speech(blocks: Iterable[Tensor], sample_rate: int) -> Iterator[T
     # Parts that are cut at multiples of `orig`, with a margin that covers the filter on each side,
     # give what the whole signal would give.
     margin = orig * math.ceil(reach / orig + 1)
-    step = max(margin, orig * math.ceil(2 * sample_rate / orig))
+    step = max(margin, orig * math.ceil(_SECONDS_AT_ONCE * sample_rate / orig))
     left = 0
     buffer = _silence(0)
     for block in blocks:
@@ -93,7 +100,7 @@ class StreamResampler:
     """
 
     def __init__(self, sample_rate: int, new_rate: int) -> None:
-        self._resampler = av.AudioResampler(format="fltp", layout="mono", rate=new_rate)
+        self._resampler = FrameResampler(("flt", "mono", sample_rate), "mono", new_rate)
         self._sample_rate = sample_rate
 
     def push(self, samples: Tensor) -> Tensor:
@@ -101,7 +108,7 @@ class StreamResampler:
         if not len(samples):
             return samples
         array = samples.contiguous().numpy()[None]
-        frame = av.AudioFrame.from_ndarray(array, format="fltp", layout="mono")
+        frame = av.AudioFrame.from_ndarray(array, format="flt", layout="mono")
         frame.sample_rate = self._sample_rate
         return self._resampled(frame)
 
@@ -110,8 +117,52 @@ class StreamResampler:
         return self._resampled(None)
 
     def _resampled(self, frame: av.AudioFrame | None) -> Tensor:
-        parts = [torch.from_numpy(part.to_ndarray()[0]) for part in self._resampler.resample(frame)]
+        parts = [torch.from_numpy(part.to_ndarray()[0]) for part in self._resampler.push(frame)]
         return torch.cat(parts) if parts else _silence(0)
+
+
+class FrameResampler:
+    """FFmpeg's resampler with this room's filter, which `av.AudioResampler` cannot be given.
+
+    given: the sample format, layout and rate (Hz) of the frames to come. They follow one another,
+    whatever their times. What comes out is interleaved float32 in `layout`, at `rate` Hz.
+    """
+
+    def __init__(self, given: tuple[str, str, int], layout: str, rate: int) -> None:
+        sample_format, given_layout, self._rate = given
+        self._graph, self._taken = av.filter.Graph(), 0
+        # FFmpeg's cutoff is of the new rate, even where the old one is lower.
+        cutoff = _ROLLOFF * min(1, self._rate / rate)
+        taps = f"filter_size={2 * _FILTER_WIDTH}:filter_type=kaiser:kaiser_beta={_KAISER_BETA:g}"
+        made = f"sample_fmts=flt:sample_rates={rate}:channel_layouts={layout}"
+        first = self._graph.add_abuffer(
+            format=sample_format,
+            layout=given_layout,
+            sample_rate=self._rate,
+            time_base=Fraction(1, self._rate),
+        )
+        for name, options in (
+            ("aresample", f"{rate}:cutoff={cutoff:.9f}:{taps}"),
+            ("aformat", made),
+            ("abuffersink", None),
+        ):
+            last = self._graph.add(name, options)
+            first.link_to(last)
+            first = last
+        self._graph.configure()
+
+    def push(self, frame: av.AudioFrame | None) -> Iterator[av.AudioFrame]:
+        """What a frame adds, or None, after which nothing comes."""
+        if frame is not None:
+            frame.pts, frame.time_base = self._taken, Fraction(1, self._rate)
+            self._taken += frame.samples
+        self._graph.push(frame)
+        # FFmpeg says so when it wants more, or has no more.
+        with suppress(BlockingIOError, EOFError):
+            while True:
+                part = self._graph.pull()
+                assert isinstance(part, av.AudioFrame)
+                yield part
 
 
 def _silence(samples: int) -> Tensor:
@@ -125,4 +176,10 @@ def _torchaudio_resample() -> Callable[[Tensor, int, int], Tensor] | None:
         from torchaudio.functional import resample
     except (ImportError, OSError, RuntimeError):
         return None
-    return resample
+    return functools.partial(
+        resample,
+        lowpass_filter_width=_FILTER_WIDTH,
+        rolloff=_ROLLOFF,
+        resampling_method="sinc_interp_kaiser",
+        beta=_KAISER_BETA,
+    )
