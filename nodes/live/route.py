@@ -8,8 +8,10 @@ import io
 import json
 import struct
 from typing import Any
+from urllib.parse import urlsplit
 
 from aiohttp import WSMessage, WSMsgType, web
+from comfy.cli_args import args
 from PIL import Image
 from server import PromptServer
 
@@ -36,6 +38,11 @@ def register_route() -> None:
 
 
 async def _live(request: web.Request) -> web.WebSocketResponse:
+    if _is_foreign(request):
+        raise web.HTTPForbidden(
+            text="A page of another origin cannot speak through FlashHead Live; ComfyUI's option "
+            "--enable-cors-header ORIGIN allows it."
+        )
     socket = web.WebSocketResponse(
         heartbeat=_PING_SECONDS, max_msg_size=_LARGEST_MESSAGE, compress=False
     )
@@ -48,6 +55,21 @@ async def _live(request: web.Request) -> web.WebSocketResponse:
         pass
     await socket.close()
     return socket
+
+
+def _is_foreign(request: web.Request) -> bool:
+    """Whether another page than ComfyUI's own asks, which browsers let open a websocket to any
+    server. Programs give no origin, or the server's."""
+    headers, allowed = request.headers, args.enable_cors_header
+    origin = headers.get("Origin")
+    if origin is None or allowed in ("*", origin):
+        return False
+    # What the browser itself says also holds behind a proxy that gives another host.
+    site = headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site != "same-origin"
+    hosts = (headers.get("Host"), headers.get("X-Forwarded-Host"))
+    return urlsplit(origin).netloc.lower() not in {host.lower() for host in hosts if host}
 
 
 async def _serve(socket: web.WebSocketResponse, node_id: str) -> None:

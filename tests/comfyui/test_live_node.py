@@ -191,6 +191,19 @@ def test_sound_that_is_not_a_number_is_explained(server: ComfyServer):
     server.wait(prompt_id)
 
 
+@pytest.mark.parametrize(
+    ("origin", "header"),
+    [("null", {}), ("http://127.0.0.1:1", {}), (None, {"Sec-Fetch-Site": "same-site"})],
+)
+def test_a_page_of_another_origin_is_refused(server: ComfyServer, origin: str, header: dict):
+    """A browser lets any page open a websocket; a sandboxed frame's origin is null."""
+    address = f"ws://127.0.0.1:{server.port}/flashhead/live/{NODE}"
+    with pytest.raises(websocket.WebSocketBadStatusException, match="403"):
+        websocket.create_connection(
+            address, timeout=60, http_no_proxy=["*"], origin=origin, header=header
+        )
+
+
 def test_without_a_running_node_a_client_is_told_so(server: ComfyServer):
     with Client(server, seconds=0) as client:
         assert client.answer["idle"]
