@@ -1,14 +1,24 @@
 """Portraits: cropped as the original code does, from every form that a user has, or refused."""
 
 import math
+import unicodedata
+import warnings
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from flashhead import PortraitError
-from flashhead.image.portrait import cover_crop, load_portrait, prepare_portrait, to_tensor
+from flashhead import PortraitError, PortraitWarning
+from flashhead.image.portrait import (
+    cover_crop,
+    find_portrait,
+    load_portrait,
+    load_portraits,
+    portrait_files,
+    prepare_portrait,
+    to_tensor,
+)
 
 
 def picture(height, width, seed=0):
@@ -112,7 +122,6 @@ def test_the_caller_keeps_what_was_given():
         (torch.rand(8, 8, 3) * 255, r"expected \[0, 1\]"),
         (torch.rand(8, 8, 3) * 2 - 1, r"expected \[0, 1\]"),
         (torch.full((8, 8, 3), float("nan")), "NaN"),
-        (torch.randint(0, 256, (8, 8, 3), dtype=torch.uint8), r"expected \[0, 1\]"),
     ],
 )
 def test_tensors_that_are_no_portrait_are_refused(tensor, message):
@@ -144,10 +153,85 @@ def test_files_that_are_no_picture_are_refused(tmp_path, portrait):
         load_portrait(tmp_path / "cut.png")
 
 
-@pytest.mark.parametrize("thing", [None, 3, np.zeros((8, 8, 3)), b"bytes"])
+@pytest.mark.parametrize("thing", [None, 3, [[0.5] * 3], b"bytes"])
 def test_other_things_are_refused(thing):
     with pytest.raises(PortraitError, match=type(thing).__name__):
         load_portrait(thing)
+
+
+def test_a_thread_of_a_picture_takes_no_more_memory_than_its_crop():
+    """Scaled first, as other pictures are, these would be 2.7 and 80 GB."""
+    column = np.linspace(0, 255, 100_000).round().astype(np.uint8)[:, None, None].repeat(3, 2)
+    for size in ((96, 96), (512, 512)):
+        tall = np.asarray(cover_crop(Image.fromarray(column), size))
+        assert tall.shape == (*size, 3) and np.ptp(tall) <= 1 and abs(tall.mean() - 127.5) <= 1
+        wide = np.asarray(cover_crop(Image.fromarray(column.swapaxes(0, 1)), size))
+        assert np.array_equal(wide, tall.swapaxes(0, 1))
+
+
+def test_cutting_before_scaling_is_cutting_after(monkeypatch):
+    image = picture(37, 2000)
+    expected = np.asarray(cover_crop(image, (64, 96))).astype(int)
+    monkeypatch.setattr("flashhead.image.portrait._MOST_SCALED", 64 * 96)
+    assert np.abs(np.asarray(cover_crop(image, (64, 96))) - expected).max() <= 1
+
+
+# Folders
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """As people have them: from a Mac, with other files, and a subfolder called a picture."""
+    root = tmp_path / "faces"
+    for name in ("old.png", "__MACOSX", ".thumbnails"):
+        (root / name).mkdir(parents=True)
+        picture(8, 8).save(root / name / "inside.png")
+    for name in ("._Ada.png", ".DS_Store", "notes.pdf", "clip.mpg", "data.h5", "notes", "mark.eps"):
+        (root / name).write_bytes(b"\0\x05\x16\x07" + bytes(80))
+    (root / "gone.png").symlink_to(root / "nowhere.png")
+    for number, name in enumerate(("bo.JPG", "Ada.png", "clara")):
+        picture(8, 8 + number).save(root / name, "png")
+    return root
+
+
+def test_a_folders_pictures_are_read_and_nothing_else(folder):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert list(portrait_files(folder)) == ["Ada", "bo", "clara"]
+    assert [image.width for image in load_portraits(folder).values()] == [9, 8, 10]
+
+
+@pytest.mark.parametrize("name", ["page.png", "page.JPEG", "page.heic"])
+def test_a_file_that_is_only_named_as_a_picture_is_left_out_and_said(folder, name):
+    (folder / name).write_text("<html>404 not found</html>")
+    with pytest.warns(PortraitWarning, match=rf"{name} is not a readable picture: .* left out\.$"):
+        assert list(portrait_files(folder)) == ["Ada", "bo", "clara"]
+    for other in ("Ada.png", "bo.JPG", "clara"):
+        (folder / other).unlink()
+    with pytest.raises(PortraitError, match=f"faces holds no picture. .*{name} is not a readable"):
+        portrait_files(folder)
+
+
+def test_two_of_one_name_keep_their_extensions(folder):
+    picture(8, 30).save(folder / "Anna.jpg")
+    picture(8, 31).save(folder / "anna.png")
+    files = portrait_files(folder)
+    assert list(files) == ["Ada", "Anna.jpg", "anna.png", "bo", "clara"]
+    assert find_portrait(files, "Anna.jpg") == find_portrait(files, "ANNA.JPG") == files["Anna.jpg"]
+    assert find_portrait(files, "anna") == files["anna.png"]
+    with pytest.raises(PortraitError, match="'ANNA' may be Anna.jpg or anna.png"):
+        find_portrait(files, "ANNA")
+
+
+def test_names_are_found_in_any_case_and_spelling(folder):
+    picture(8, 30).save(folder / unicodedata.normalize("NFD", "Zoë.png"))
+    files = portrait_files(folder)
+    for name in ("ada", "Ada", "ADA.PNG", "Ada.png"):
+        assert find_portrait(files, name) == folder / "Ada.png"
+    for name in ("Zoë", "zoë.png", unicodedata.normalize("NFD", "Zoë")):
+        assert find_portrait(files, name) is not None
+    for name in ("old.png", "._Ada.png", "notes", "Ad"):
+        assert find_portrait(files, name) is None
 
 
 def test_a_decompression_bomb_is_refused(portrait, monkeypatch):
