@@ -18,6 +18,7 @@ from .errors import (
     PortraitWarning,
     SizeError,
 )
+from .image.faces import frame_portrait
 from .media.audio_source import AudioSource, FileAudio
 from .media.video_writer import VideoWriter
 from .models.bundle import Bundle
@@ -46,6 +47,7 @@ __all__ = [
     "SizeError",
     "VideoWriter",
     "convert",
+    "frame_portrait",
     "generate",
     "generate_batch",
     "load_bundle",

@@ -1,16 +1,20 @@
 """Portrait nodes: Prepare Portrait cuts a portrait out, Paste Back puts the talking head there."""
 
+from fractions import Fraction
 from typing import Any
 
 import comfy.utils
 import torch
-from comfy_api.latest import io
+from comfy_api.latest import InputImpl, io
+from PIL import Image
 
 from ..flashhead.errors import PortraitError
 from ..flashhead.image import crop as crops
+from ..flashhead.image.faces import auto_crop
 from ..flashhead.image.framing import framing_warnings
 from ..flashhead.image.paste import paste
 from ..flashhead.image.portrait import load_portrait, to_tensor
+from ..flashhead.media.frame_times import constant_times, file_times, held_frames
 from .progress import check_interrupt, say, warn
 from .schema import choice, number, output, schema
 from .types import CropType
@@ -40,9 +44,11 @@ class PreparePortrait(io.ComfyNode):
                 # Optional, so that prompts saved before these existed still run.
                 choice(
                     "crop",
-                    ["cover", "box", *_NEEDED],
+                    ["cover", "box", *_NEEDED, "auto"],
                     "cover: the largest crop, from the middle. box: x, y, box_width and "
-                    "box_height. mask: around the painted face. face: around a detected face.",
+                    "box_height. mask: around the painted face. face: around a detected face. "
+                    "auto: as the model was trained, around a face that is detected or that "
+                    "OpenCV finds; else cover.",
                     optional=True,
                 ),
                 _pixels("x", "Left edge of the box in pixels of the picture; for crop = box."),
@@ -84,8 +90,8 @@ class PreparePortrait(io.ComfyNode):
                     optional=True,
                     extra_dict={"forceInput": True},
                     tooltip="Boxes of faces, such as Detect Face Landmarks (MediaPipe) gives; for "
-                    "crop = face. With any crop, they are checked for a face that is tiny, cut "
-                    "off or off-centre.",
+                    "crop = face or auto. With any crop, they are checked for a face that is tiny, "
+                    "cut off or off-centre.",
                 ),
             ],
             outputs=[
@@ -119,6 +125,10 @@ class PreparePortrait(io.ComfyNode):
         source, size = (picture.height, picture.width), (height, width)
         if (crop == "mask" and mask is None) or (crop == "face" and face is None):
             raise PortraitError(f"The crop is set to {crop}; connect {_NEEDED[crop]}.")
+        if crop == "auto":
+            taken, warnings = auto_crop(picture, size, face, face_index)
+            warn(warnings)
+            return _cut(picture, taken)
         head, warnings = None, []
         if crop == "mask" and mask is not None:
             head = crops.mask_box(mask, source)
@@ -138,7 +148,11 @@ class PreparePortrait(io.ComfyNode):
             assert head is not None
             taken = crops.crop_around(head, source, size, ratio, offset)
         warn(warnings if head is None else framing_warnings(head, taken))
-        return io.NodeOutput(to_tensor(crops.cut(picture, taken)).unsqueeze(0), taken)
+        return _cut(picture, taken)
+
+
+def _cut(picture: Image.Image, taken: crops.Crop) -> io.NodeOutput:
+    return io.NodeOutput(to_tensor(crops.cut(picture, taken)).unsqueeze(0), taken)
 
 
 def _size(name: str) -> io.Input:
@@ -164,8 +178,9 @@ class PasteBack(io.ComfyNode):
                     "background",
                     types=[io.Image, io.Video],
                     tooltip="The picture that went into Prepare Portrait, or frames or a video of "
-                    "its size. One picture is repeated; of two lengths the longer counts, and the "
-                    "shorter one's last frame stays.",
+                    "its size. A video of any frame rate becomes 25 a second. One picture is "
+                    "repeated; of two lengths the longer counts, and the shorter one's last frame "
+                    "stays.",
                 ),
                 io.Image.Input("frames", tooltip="The talking head, from a FlashHead sampler."),
                 CropType.Input("crop", tooltip="From FlashHead Prepare Portrait."),
@@ -202,7 +217,7 @@ class PasteBack(io.ComfyNode):
         cls, background: Any, frames: torch.Tensor, crop: crops.Crop, **options: Any
     ) -> io.NodeOutput:
         if hasattr(background, "get_components"):
-            background = background.get_components().images
+            background = _video_frames(background)
         if background.shape[1] % 2 or background.shape[2] % 2:
             say("The picture's width or height is odd; a video needs both even: crop it first.")
         bar = comfy.utils.ProgressBar(max(len(background), len(frames)))
@@ -212,3 +227,19 @@ class PasteBack(io.ComfyNode):
             bar.update_absolute(done, total)
 
         return io.NodeOutput(paste(background, frames, crop, tick=tick, **options))
+
+
+def _video_frames(video: Any) -> torch.Tensor:
+    """A VIDEO's frames at the model's rate."""
+    components = video.get_components()
+    images, rate = components.images, Fraction(components.frame_rate)
+    times = None
+    if isinstance(video, InputImpl.VideoFromFile) and hasattr(video, "get_stream_source"):
+        trim = getattr(video, "get_active_trim_window", lambda: (0.0, 0.0))
+        times = file_times(video.get_stream_source(), *trim())
+    if times is None or len(times) != len(images) + 1:
+        if not len(images) or rate <= 0:
+            raise PortraitError("The background video has no frames, or no frame rate.")
+        times = constant_times(len(images), rate)
+    held = held_frames(times)
+    return images if held == list(range(len(images))) else images[held]

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image
 
 from ..checkpoint.loading import open_checkpoint
 from ..dtypes import COMPUTE_DTYPES, torch_name
 from ..errors import CheckpointError, FlashHeadError, PortraitError
 from ..geometry import FPS, frame_count
-from ..image.portrait import load_portrait, load_portraits
+from ..image.crop import Box
+from ..image.faces import CROPS, frame_portrait
+from ..image.portrait import find_portrait, load_portrait, portrait_files
 from ..media.audio_source import FileAudio
 from ..media.video_writer import VideoWriter, enlarged
 from ..models.devices import default_device, precision
@@ -50,6 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="go on with another picture from then on: a file, or a name in --portrait's folder "
         "(which starts with its first); may be given several times",
     )
+    crops = "part of each picture: cover, its middle; auto, around its face; or a box in pixels"
+    add("--crop", type=_crop, default=CROPS[0], metavar="cover|auto|X,Y,W,H", help=crops)
     add("--audio", type=Path, required=True, help="speech; any sound file, or a video's sound")
     add("--output", type=Path, required=True, help="the .mp4 to write")
     add(
@@ -82,6 +85,16 @@ def _size(text: str) -> tuple[int, int]:
     return int(match[2]), int(match[1])
 
 
+def _crop(text: str) -> str | Box:
+    """cover, auto, or X,Y,WIDTH,HEIGHT -> a box."""
+    if text in CROPS:
+        return text
+    match = re.fullmatch(r"(\d+),(\d+),(\d+),(\d+)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"'{text}' is not cover, auto or a box X,Y,WIDTH,HEIGHT")
+    return Box(*map(float, match.groups()))
+
+
 def _switch(text: str) -> tuple[float, str]:
     """SECONDS=PORTRAIT -> both."""
     match = re.fullmatch(r"(\d+\.?\d*|\.\d+)=(.+)", text)
@@ -107,7 +120,14 @@ def run(arguments: argparse.Namespace) -> None:
     checkpoint.geometry.check_size(size)
     if arguments.output.resolve() in (arguments.portrait.resolve(), arguments.audio.resolve()):
         raise FlashHeadError(f"The output {arguments.output} is also an input; give another name.")
-    portrait, switches = _portraits(arguments.portrait, arguments.switch)
+    paths = _portraits(arguments.portrait, arguments.switch)
+    portrait, *others = (
+        load_portrait(path)  # cover is how every portrait is cropped
+        if arguments.crop == CROPS[0]
+        else frame_portrait(path, size, arguments.crop)
+        for path in paths
+    )
+    switches = {at: other for (at, _), other in zip(arguments.switch, others, strict=True)}
     audio = FileAudio(arguments.audio)
     height, width = (side * arguments.enlarge for side in size)
     writer = VideoWriter(arguments.output, height=height, width=width, fps=FPS, audio=audio)
@@ -151,24 +171,20 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"{arguments.output}: {made} ({speed()})")
 
 
-def _portraits(
-    path: Path, switches: Sequence[tuple[float, str]]
-) -> tuple[Image.Image, dict[float, Image.Image]]:
-    """The picture to start with, and those to switch to by second."""
-    folder = load_portraits(path) if path.is_dir() else {}
-    first = next(iter(folder.values())) if folder else load_portrait(path)
+def _portraits(path: Path, switches: Sequence[tuple[float, str]]) -> list[Path]:
+    """The picture to start with, and those to switch to."""
+    folder = portrait_files(path) if path.is_dir() else {}
 
-    def named(name: str) -> Image.Image:
-        if name in folder:
-            return folder[name]
-        if folder and not Path(name).is_file():
+    def named(name: str) -> Path:
+        found = find_portrait(folder, name)
+        if found is None and folder and not Path(name).is_file():
             raise PortraitError(
                 f"The portrait '{name}' is neither a file nor in {path}, which holds "
                 f"{', '.join(folder)}."
             )
-        return load_portrait(name)
+        return found or Path(name)
 
-    return first, {at: named(name) for at, name in switches}
+    return [next(iter(folder.values()), path), *(named(name) for _, name in switches)]
 
 
 def _device(name: str | None) -> torch.device:

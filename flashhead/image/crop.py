@@ -19,6 +19,12 @@ from .portrait import cover_crop
 # the middle: 0.4 of a face above holds the hair, 0.4 below the neck and the shoulders' start.
 DEFAULT_RATIO = 1.8
 
+# The face crop of the original code (its --use_face_crop): a square so many times as wide as the
+# face, this share of it above the face's centre.
+FACE_RATIO, FACE_ABOVE = 2.0, 0.55
+
+_BOX_KEYS = ("x", "y", "width", "height")
+
 Size = tuple[int, int]
 
 
@@ -106,6 +112,20 @@ def crop_around(
     return Crop(left, top, right, bottom, source, size)
 
 
+def crop_to_face(face: Box, source: Size, size: Size) -> Crop:
+    """The crop that the published model was made for, around a face: a square of `FACE_RATIO` times
+    the face's width, `FACE_ABOVE` of it above the face's centre.
+
+    For a portrait that is not square the square's side is the shorter one. Where it would leave the
+    picture it is moved inside, and made smaller only if it is larger than the picture; the original
+    code cuts it off there and stretches the rest. Raises `PortraitError` as `crop_around` does.
+    """
+    _check_box(face, source, "face")
+    square = Box(face.x, face.y + (face.height - face.width) / 2, face.width, face.width)
+    offset = (0.5 - FACE_ABOVE) * FACE_RATIO * size[0] / min(size)
+    return crop_around(square, source, size, FACE_RATIO, offset)
+
+
 def crop_box(box: Box, source: Size, size: Size) -> Crop:
     """A crop from a box, grown around its centre to the aspect ratio of `size` (H, W).
 
@@ -128,6 +148,11 @@ def mask_box(mask: Tensor, source: Size) -> Box:
     mask: (H, W) or (1, H, W), of the picture's size `source`. Raises `PortraitError` for another
     shape or an empty mask.
     """
+    if not (mask > 0.5).any():  # as Load Image gives it, of another size, where nothing is painted
+        raise PortraitError(
+            "The mask is empty; paint over the face (values above 0.5), such as in ComfyUI's mask "
+            "editor."
+        )
     if mask.ndim == 3 and mask.shape[0] == 1:
         mask = mask[0]
     if tuple(mask.shape) != tuple(source):
@@ -136,20 +161,18 @@ def mask_box(mask: Tensor, source: Size) -> Box:
             "height and width."
         )
     bounds = Image.fromarray((mask > 0.5).byte().cpu().numpy()).getbbox()
-    if bounds is None:
-        raise PortraitError("The mask is empty; paint over the face (values above 0.5).")
+    assert bounds is not None
     left, top, right, bottom = bounds
     return Box(left, top, right - left, bottom - top)
 
 
-def face_box(boxes: Any, index: int = -1) -> Box:
-    """Picks one face from a detector's output: a box, a list of boxes, or such a list per frame.
+def face_boxes(boxes: Any) -> list[Box]:
+    """A detector's output, a box, a list of boxes, or such a list per frame, from left to right.
 
-    A box is a mapping with x, y, width and height in pixels. Of a list per frame the first
-    frame's is used. index: -1 the largest face, 0 the leftmost, 1 the next to its right, and so
-    on. Raises `PortraitError` if there is no face, fewer than `index` asks for, or no such box.
+    A box is a `Box`, or a mapping with x, y, width and height in pixels. Of a list per frame the
+    first frame's is used. Raises `PortraitError` for anything else.
     """
-    if isinstance(boxes, Mapping):
+    if isinstance(boxes, (Box, Mapping)):
         boxes = [boxes]
     if isinstance(boxes, (list, tuple)) and boxes and isinstance(boxes[0], (list, tuple)):
         boxes = boxes[0]
@@ -157,20 +180,30 @@ def face_box(boxes: Any, index: int = -1) -> Box:
         raise PortraitError(
             f"The face is a {type(boxes).__name__}; expected boxes with x, y, width and height."
         )
-    if not boxes:
-        raise PortraitError(
-            "No face was found in the picture; use a clearer one, or crop by box or mask."
-        )
     faces = []
     for box in boxes:
         try:
-            faces.append(Box(*(float(box[key]) for key in ("x", "y", "width", "height"))))
+            numbers = astuple(box) if isinstance(box, Box) else [box[key] for key in _BOX_KEYS]
+            faces.append(Box(*map(float, numbers)))
         except (KeyError, TypeError, ValueError, IndexError):
             raise PortraitError(
                 f"A face is {str(box)[:80]}; expected a box with the numbers x, y, width and "
                 "height."
             ) from None
-    faces.sort(key=lambda face: face.x)
+    return sorted(faces, key=lambda face: face.x)
+
+
+def face_box(boxes: Any, index: int = -1) -> Box:
+    """Picks one face from a detector's output, as `face_boxes` takes it.
+
+    index: -1 the largest face, 0 the leftmost, 1 the next to its right, and so on. Raises
+    `PortraitError` if there is no face, fewer than `index` asks for, or no such box.
+    """
+    faces = face_boxes(boxes)
+    if not faces:
+        raise PortraitError(
+            "No face was found in the picture; use a clearer one, or crop by box or mask."
+        )
     if index < 0:
         return max(faces, key=lambda face: face.width * face.height)
     if index >= len(faces):

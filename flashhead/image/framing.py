@@ -6,7 +6,8 @@ from .crop import Box, Crop
 # usual portrait, whose face has some 285, would enlarge it more than twice.
 MIN_SOURCE_FACE = 128
 
-# A latent pixel of Lite stands for 32x32 pixels: in a face under four of them, the mouth is one.
+# A latent pixel of Lite stands for 32x32 pixels: in a face under four of them, the mouth is one. In
+# a portrait below 512 pixels, for a smaller model, a quarter of it counts.
 MIN_PORTRAIT_FACE = 128
 
 # Detectors' boxes are off by about this share of the face.
@@ -28,15 +29,16 @@ def framing_warnings(face: Box, crop: Crop) -> list[str]:
     side = max(face.width, face.height)
     height, width = crop.size
     in_portrait = max(face.width * width / crop.width, face.height * height / crop.height)
+    least = min(MIN_PORTRAIT_FACE, min(crop.size) // 4)
     if side < MIN_SOURCE_FACE:
         warnings.append(
             f"The face is only {side:.0f} pixels large in the picture and will be blurry; use a "
             f"picture where it has at least {MIN_SOURCE_FACE}."
         )
-    if in_portrait < MIN_PORTRAIT_FACE:
+    if in_portrait < least:
         warnings.append(
             f"The face is only {in_portrait:.0f} pixels large in the portrait, too few for the "
-            f"lips to move well; crop closer, so that it has at least {MIN_PORTRAIT_FACE}."
+            f"lips to move well; crop closer, so that it has at least {least}."
         )
     height, width = crop.source
     by_picture = _cut_sides(face, (0, 0, width, height), 0.0)

@@ -225,6 +225,8 @@ def _checked_mask(mask: Tensor, background: Tensor, frames: Tensor, crop: Crop) 
     masks = mask[None] if mask.ndim == 2 else mask
     sizes = (tuple(crop.source), tuple(crop.size), tuple(frames.shape[1:3]))
     if masks.ndim != 3 or tuple(masks.shape[1:]) not in sizes:
+        if not masks.any():  # as Load Image gives it, of another size, where nothing is painted
+            raise PortraitError("The mask is empty; paint where the head shows, or leave it out.")
         raise PortraitError(
             f"The mask has shape {tuple(mask.shape)}; expected the background's height and width "
             f"{sizes[0]} or the portrait's {sizes[1]}."

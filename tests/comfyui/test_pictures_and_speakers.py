@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import wave
+from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -100,6 +102,24 @@ def test_a_tiny_face_is_warned_of_on_the_node(server: ComfyServer):
     assert "12" in event["data"]["text"]
 
 
+def test_auto_is_the_original_codes_crop_or_the_middle(server: ComfyServer):
+    prompt = portrait(server, crop="auto", ratio=5.0)
+    prompt["boxes"] = node("ProbeBoxes", x=216, y=56, width=32, height=40)
+    prompt["portrait"]["inputs"]["face"] = ["boxes", 0]
+    (image,) = server.images(server.run(prompt), "out")
+    whole = Image.open(io.BytesIO(scene())).convert("RGB")
+    box = (200, 76 - 0.55 * 64, 264, 76 + 0.45 * 64)
+    expected = whole.resize((64, 64), Image.Resampling.BILINEAR, box)
+    assert np.abs(pixels([image]) - pixels([expected])).max() <= 1
+    del prompt["boxes"], prompt["portrait"]["inputs"]["face"]
+    prompt_id = server.queue(prompt)
+    (image,) = server.images(server.wait(prompt_id), "out")
+    (event,) = server.events_of(prompt_id, "text")
+    assert event["data"]["node"] == "portrait" and "middle" in event["data"]["text"]
+    expected = whole.crop((60, 0, 260, 200)).resize((64, 64), Image.Resampling.BILINEAR)
+    assert np.abs(pixels([image]) - pixels([expected])).max() <= 3  # the middle to the pixel
+
+
 def test_two_speakers_are_pasted_back_into_one_picture(server: ComfyServer):
     """Each head moves where its portrait was cut out; all else of the picture stays."""
     server.place_input(SCENE, scene())
@@ -185,6 +205,38 @@ def test_paste_back_takes_a_video(server: ComfyServer):
     assert found.shape == (5, 200, 320, 3)
     assert found[:, 45:115, 105:175].max() == 0
     assert found[:, :, 0:100].max() > 60
+
+
+def test_a_video_background_keeps_its_speed(server: ComfyServer):
+    """Each second of it is a second of the result, though it has 50 or now 10, now 50 frames."""
+    steady = [Fraction(n, 50) for n in range(50)]
+    varying = [Fraction(n, 10) for n in range(5)] + [Fraction(1, 2) + n for n in steady[:25]]
+    for name, starts in (("steady.mp4", steady), ("varying.mp4", varying)):
+        file = io.BytesIO()
+        with av.open(file, "w", format="mp4") as out:
+            stream = out.add_stream("libx264", rate=50, options={"crf": "0"})
+            stream.width, stream.height, stream.pix_fmt = 320, 200, "yuv420p"
+            for start in starts:
+                shade = np.full((200, 320, 3), round(20 + 200 * start), np.uint8)
+                frame = av.VideoFrame.from_ndarray(shade)
+                frame.pts, frame.time_base = round(start * 50), Fraction(1, 50)
+                out.mux(stream.encode(frame))
+            out.mux(stream.encode())
+        server.place_input(name, file.getvalue())
+        prompt = portrait(server, crop="box", x=100, y=40, box_width=80, box_height=80)
+        prompt["video"] = node("LoadVideo", file=name)
+        prompt["paste"] = node(
+            "FlashHeadPasteBack",
+            background=["video", 0],
+            frames=["portrait", 0],
+            crop=["portrait", 1],
+            feather=0,
+            color_match=0.0,
+        )
+        prompt["out"]["inputs"]["images"] = ["paste", 0]
+        found = pixels(server.images(server.run(prompt), "out"))[:, 5, 5].mean(-1)
+        shown = [max(s for s in starts if s <= Fraction(n, 25)) for n in range(25)]
+        assert found == pytest.approx([20 + 200 * float(s) for s in shown], abs=4), name
 
 
 # Bad input (DESIGN §6): one sentence, at the node that is wrong

@@ -40,3 +40,10 @@ def test_an_edge_is_blamed_once():
 def test_a_detectors_jitter_is_no_cut():
     crop = Crop(305, 250, 705, 650, SOURCE, SIZE)
     assert not any("cut" in warning for warning in framing_warnings(Box(300, 300, 300, 300), crop))
+
+
+def test_a_small_models_portrait_may_have_a_small_face():
+    crop = crop_around(Box(350, 300, 220, 290), SOURCE, (96, 96))
+    assert framing_warnings(Box(350, 300, 220, 290), crop) == []
+    crop = crop_to_cover(SOURCE, (96, 96))
+    assert any("at least 24" in text for text in framing_warnings(Box(400, 400, 150, 200), crop))

@@ -232,6 +232,7 @@ def test_half_precision_backgrounds_stay_as_they_are():
         ({"background": torch.rand(1, 90, 80, 3)}, "picture of 90x80, but the background.*80x90"),
         ({"frames": torch.rand(0, 48, 32, 3)}, r"head has shape \(0, 48, 32, 3\)"),
         ({"frames": torch.rand(1, 32, 48, 3)}, "48x32.*portrait of 32x48"),
+        ({"mask": torch.zeros(1, 64, 64)}, "mask is empty; paint where the head shows"),
         ({"mask": torch.rand(3, 3)}, r"mask has shape \(3, 3\); expected.*\(80, 90\).*\(48, 32\)"),
         ({"mask": torch.rand(3, 80, 90)}, "3 masks; expected 1 or 2"),
         ({"feather": -1}, "feather is -1"),
