@@ -218,6 +218,7 @@ def test_every_orientation(tmp_path, suffix, orientation):
     assert np.abs(loaded(path)[..., 0] - turned).mean() < 4
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_broken_exif_is_no_fault_of_the_picture(tmp_path):
     exif = b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\xfe" * 40
     assert (
