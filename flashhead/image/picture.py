@@ -34,7 +34,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 # A profile's colour space -> the mode of pictures that it describes.
-_PROFILE_MODES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}
+_PROFILE_MODES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab ": "LAB"}
 
 
 def read_picture(picture: Picture) -> Image.Image:
@@ -118,7 +118,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _in_srgb(image: Image.Image, profile: bytes | None, where: str) -> Image.Image:
-    if image.mode not in ("L", "CMYK"):
+    if image.mode not in ("L", "CMYK", "LAB"):
         image = image.convert("RGB")
     plain = image.convert("RGB")
     if not profile:
@@ -127,14 +127,15 @@ def _in_srgb(image: Image.Image, profile: bytes | None, where: str) -> Image.Ima
         from PIL import ImageCms  # a build of Pillow may lack it
 
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        mode = _PROFILE_MODES[source.profile.xcolor_space]
+        space = source.profile.xcolor_space
+        mode = _PROFILE_MODES.get(space, space)
         if mode != image.mode and (mode, image.mode) != ("RGB", "L"):
             raise ValueError(f"it is for {mode} pictures, this is {image.mode}")
         converted = ImageCms.profileToProfile(
             image.convert(mode), source, ImageCms.createProfile("sRGB"), outputMode="RGB"
         )
         assert converted is not None
-    except Exception as error:  # ImportError, KeyError, OSError, PyCMSError
+    except Exception as error:  # ImportError, OSError, PyCMSError, ValueError
         text = f"{where} is taken for sRGB, because its colour profile cannot be used: {error}"
         warnings.warn(" ".join(text.split()) + ".", PortraitWarning, stacklevel=5)
         return plain

@@ -194,6 +194,14 @@ def test_ink_is_converted_by_its_profile_or_plainly(tmp_path):
         assert np.abs(loaded(path) - RGB).max() <= 2
 
 
+def test_lab_is_converted_without_a_warning(tmp_path):
+    srgb, lab = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    image = ImageCms.profileToProfile(Image.fromarray(RGB), srgb, lab, outputMode="LAB")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.abs(loaded(saved(tmp_path / "lab.tif", image)) - RGB).mean() < 3
+
+
 # Files that are odd, broken or hostile
 
 
