@@ -30,6 +30,10 @@ class NonFiniteError(FlashHeadError):
     """Frames that came out as NaN or infinity: the dtype is too narrow for these weights."""
 
 
+class OutputError(FlashHeadError, OSError):
+    """A file that cannot be written where it is wanted, or not to its end."""
+
+
 class FlashHeadWarning(UserWarning):
     """Input that is used all the same, but of which the user should know something."""
 

@@ -23,13 +23,14 @@ SLOW = frozenset(
         "test_cli.py::test_ctrl_c_keeps_a_playable_video",
         "test_cli.py::test_generate_as_a_process",
         "test_cli.py::test_same_seed_same_video",
+        "test_cli_output.py::test_the_status_is_right_where_nobody_reads",
         "test_generate.py::test_any_length_and_rate_gives_exactly_its_frames",
         "test_guidance.py::test_the_variant_chooses_unless_told",
         "test_import.py::test_importing_does_nothing_else",
         "test_miniature.py::test_frames_are_a_picture_of_something",
         "test_resample.py::test_torchaudio_is_not_imported_before_it_is_needed",
-        "test_video.py::test_a_kill_leaves_a_playable_partial",
         "test_video.py::test_memory_does_not_grow_with_length",
+        "test_video_failures.py::test_a_kill_leaves_a_playable_partial",
     }
 )
 

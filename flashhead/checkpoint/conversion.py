@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ..dtypes import FLOAT8, SAFETENSORS_NAMES, STORAGE_DTYPES
-from ..errors import CheckpointError, FlashHeadError
-from ..files import replacing
+from ..errors import CheckpointError, FlashHeadError, OutputError
+from ..files import check_output, replacing
 from ..models.limits import CheckpointLimits
 from .bundle_file import BundleHeader
 from .configs import to_config
@@ -37,7 +37,8 @@ def convert(
 
     Keys that nothing reads are left out. Norms, biases and modulations keep their stored dtype, and
     the audio encoder is float32, in which it computes. One tensor is held at a time. The file
-    appears when it is complete; a failure or an interrupt leaves what was there before.
+    appears when it is complete; a failure or an interrupt leaves what was there before, and so does
+    another run that wrote the destination meanwhile.
 
     Args:
         source, variant, vae, audio_encoder, lora, audio_projection: as for `load_bundle`; a bundle
@@ -54,14 +55,19 @@ def convert(
 
     Raises:
         CheckpointError: as `load_bundle`, or a weight that the dtype cannot hold.
-        FlashHeadError: a dtype that is unknown, a destination that cannot be written, or too little
-            room for it.
+        FlashHeadError: a dtype that is unknown, or a destination that must not be replaced.
+        OutputError: a destination that cannot be written, or too little room for it.
     """
     if dtype not in STORAGE_DTYPES:
         raise FlashHeadError(
             f"Unknown dtype '{dtype}'; expected one of {', '.join(STORAGE_DTYPES)}."
         )
     destination = Path(destination)
+    if destination.suffix != ".safetensors":
+        raise OutputError(
+            f"{destination} cannot be the bundle's name; expected a .safetensors file."
+        )
+    check_output(destination)
     checkpoint = open_checkpoint(
         source,
         variant,
@@ -71,7 +77,8 @@ def convert(
         audio_projection=audio_projection,
     )
     parts = checkpoint.parts
-    _check_destination(destination, parts, overwrite)
+    if destination.exists():
+        _check_replaced(destination, parts, overwrite)
     entries = _plan(parts, STORAGE_DTYPES[dtype])
     metadata = BundleHeader(
         checkpoint.variant,
@@ -86,22 +93,16 @@ def convert(
     layout = lay_out(entries, metadata)
     size, free = layout.file_size, shutil.disk_usage(destination.parent).free
     if free < size:
-        raise FlashHeadError(
+        raise OutputError(
             f"The bundle needs {size / 1e9:.2f} GB, and {destination.absolute().parent} has "
             f"{free / 1e9:.2f} GB free."
         )
-    with replacing(destination) as file:
+    with replacing(destination, new=not overwrite) as file:
         write_safetensors(file, layout, _converted(parts, entries), on_bytes)
     return size
 
 
-def _check_destination(path: Path, parts: Mapping[str, Component[Any]], overwrite: bool) -> None:
-    if path.suffix != ".safetensors" or path.is_dir():
-        raise FlashHeadError(f"{path} cannot be the bundle's name; expected a .safetensors file.")
-    if not path.parent.is_dir():
-        raise FlashHeadError(f"The folder {path.parent} does not exist; make it first.")
-    if not path.exists():
-        return
+def _check_replaced(path: Path, parts: Mapping[str, Component[Any]], overwrite: bool) -> None:
     for part in parts.values():
         if any(path.samefile(file.path) for file in part.files):
             raise FlashHeadError(f"{path} is a file of the source itself; give another name.")

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from av.container import OutputContainer
 
-from ..errors import FlashHeadError, SizeError
+from ..errors import FlashHeadError, OutputError, SizeError
+from ..files import check_output, hidden_file, put, stamp
 from .audio_source import AudioSource
 
 _log = logging.getLogger(__name__)
@@ -50,13 +51,16 @@ class VideoWriter:
     channels or the nearest that AAC supports. `crf`: quality of libx264, 0 (lossless) to 51.
     `preset`: speed of libx264, ultrafast to veryslow.
 
-    Until the end everything is in `.NAME.partial.mp4` beside `path`, which plays even after a
-    crash. Leaving the `with` by an exception keeps what was written: `path` is then a shorter
-    video whose sound ends with its last frame, and the exception goes on. If no frame was
-    written, no file is left.
+    Until the end everything is in `.NAME.RANDOM.partial.mp4` beside `path`, which plays even after
+    a crash; the end takes as much room again, for a copy with its index first. Leaving the `with`
+    by an exception keeps what was written: `path` is then a shorter video whose sound ends with
+    its last frame, and the exception goes on. If no frame was written, no file is left. Where the
+    end fails too, the partial file stays; `kept` says where how much is.
 
-    Raises `SizeError` for an odd size and `FlashHeadError` for another extension, a missing
-    folder, or a PyAV without an H.264 encoder.
+    If another run wrote `path` meanwhile, that stays: afterwards `path` is this one's name, NAME_2.
+
+    Raises `SizeError` for an odd size, `OutputError` for a path that cannot be written, and
+    `FlashHeadError` for another extension or a PyAV without an H.264 encoder.
     """
 
     def __init__(
@@ -73,10 +77,7 @@ class VideoWriter:
         self.path = Path(path).absolute()
         if self.path.suffix.lower() != ".mp4":
             raise FlashHeadError(f"{self.path} is not an .mp4; give a name that ends in .mp4")
-        if not self.path.parent.is_dir():
-            raise FlashHeadError(f"there is no folder {self.path.parent} to write {path} in")
-        if self.path.is_dir():
-            raise FlashHeadError(f"{self.path} is a folder; give the name of a file to write")
+        check_output(self.path)
         if min(height, width) < 2 or height % 2 or width % 2:
             raise SizeError(f"a video cannot be {width}x{height}; both sizes must be even")
         if fps <= 0:
@@ -87,10 +88,13 @@ class VideoWriter:
         self._encoder, self._options = _h264_encoder(height, width, self.fps, crf, preset)
         self._source = audio
         self._container: OutputContainer | None = None
+        self._seen = stamp(self.path)
 
     def __enter__(self) -> VideoWriter:
-        self.frames = 0
-        self._partial = self.path.with_name(f".{self.path.stem}.partial.mp4")
+        self.frames = self._packets = 0
+        self._placed = False
+        with self._named_errors(), hidden_file(self.path, ".partial.mp4") as reserved:
+            self._partial = Path(reserved.name)
         # Fragments of a second, so that a killed process loses little more; the header waits for
         # the first one because only then are the encoders' delays known.
         fragments = {"movflags": "frag_keyframe+delay_moov", "frag_duration": "1000000"}
@@ -100,7 +104,9 @@ class VideoWriter:
             assert isinstance(video, av.VideoStream)
             self._video = video
             _describe(video.codec_context, self.height, self.width, self.fps)
-            self._audio = None if self._source is None else _AudioTrack(container, self._source)
+            self._audio = None
+            if self._source is not None:
+                self._audio = _AudioTrack(container, self._mux, self._source)
         except BaseException:
             self._discard(container)
             raise
@@ -111,7 +117,7 @@ class VideoWriter:
         """Encodes `frames`, (n, H, W, 3) floats in [0, 1] on any device, and their sound.
 
         Values outside [0, 1] are clamped. Raises `SizeError` for another shape, `FlashHeadError`
-        for integers.
+        for integers, `OutputError` for a disk that takes no more.
         """
         if self._container is None:
             raise RuntimeError("the writer is not open; call write inside its `with` block")
@@ -122,43 +128,75 @@ class VideoWriter:
             )
         if not frames.is_floating_point():
             raise FlashHeadError(f"frames are {frames.dtype}; give floats in [0, 1]")
-        for part in frames.split(_CONVERT_AT_ONCE):
-            for picture in rgb_to_yuv420(part).cpu().numpy():
-                frame = av.VideoFrame.from_ndarray(picture, format="yuv420p")
-                frame.pts, frame.time_base = self.frames, 1 / self.fps
-                self._container.mux(self._video.encode(frame))
-                self.frames += 1
-                if self._audio:
-                    self._audio.write_until(Fraction(self.frames) / self.fps)
+        with self._named_errors():
+            self._partial.stat()  # FFmpeg writes on into a file that was deleted
+            for part in frames.split(_CONVERT_AT_ONCE):
+                for picture in rgb_to_yuv420(part).cpu().numpy():
+                    frame = av.VideoFrame.from_ndarray(picture, format="yuv420p")
+                    frame.pts, frame.time_base = self.frames, 1 / self.fps
+                    self._mux(self._video.encode(frame))
+                    self.frames += 1
+                    if self._audio:
+                        self._audio.write_until(Fraction(self.frames) / self.fps)
+
+    def kept(self) -> tuple[Path, int] | None:
+        """After the `with`: the file with what was written, and how many frames of it can be
+        played, counted in the file; None where nothing is left."""
+        for path in [self._partial, self.path] if self._placed else [self._partial]:
+            frames, _ = _count_packets(path)
+            if frames:
+                return path, frames
+        return None
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        container, self._container = self._container, None
-        assert container is not None
-        if not self.frames:
-            self._discard(container)
-            return
+        assert self._container is not None
         try:
-            self._finish(container, whole=kind is None)
-        except Exception:
+            if not self.frames:
+                self._discard(self._container)
+                return
+            with self._named_errors():
+                self._finish(self._container, whole=kind is None)
+        except Exception as error:
             if kind is None:
                 raise
-            # The first exception matters more than this one, and the partial file plays.
-            _log.exception("could not finish %s; what was made is in %s", self.path, self._partial)
+            _log.warning("%s", error)  # the first exception matters more than this one
+        finally:
+            self._container = None
+
+    def _mux(self, packets: Sequence[av.Packet]) -> None:
+        assert self._container is not None
+        self._container.mux(packets)
+        self._packets += len(packets)
 
     def _finish(self, container: OutputContainer, *, whole: bool) -> None:
         """Ends the partial file and copies it to `path`, with the index at its start."""
         with container:
-            container.mux(self._video.encode(None))
+            self._mux(self._video.encode(None))
             if self._audio:
                 self._audio.finish(whole=whole)
-        final = self.path.with_name(f".{self.path.stem}.final.mp4")
+        with hidden_file(self.path, ".final.mp4") as reserved:
+            final = Path(reserved.name)
         try:
-            _remux(self._partial, final)
-            os.replace(final, self.path)
+            copied = _remux(self._partial, final)
+            # FFmpeg does not say so when the last bytes of a file do not fit on the disk.
+            if copied < self._packets * whole or _count_packets(final)[1] < copied:
+                raise OSError(None, "the disk did not take all of it")
+            self.path = put(final, self.path, self._seen, numbered=True)
         except BaseException:
             final.unlink(missing_ok=True)
             raise
-        self._partial.unlink()
+        self._placed, self._seen = True, stamp(self.path)
+        with contextlib.suppress(OSError):  # the video is whole, and where it should be
+            self._partial.unlink()
+
+    @contextlib.contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """What FFmpeg and the disk raise, as a sentence that names the video."""
+        try:
+            yield
+        except (av.FFmpegError, OSError) as error:
+            reason = error.strerror or error
+            raise OutputError(f"{self.path} could not be written: {reason}") from error
 
     def _discard(self, container: OutputContainer) -> None:
         with contextlib.suppress(av.FFmpegError, OSError):
@@ -169,8 +207,13 @@ class VideoWriter:
 class _AudioTrack:
     """The AAC stream of an open container, which reads its source only as far as it is told."""
 
-    def __init__(self, container: OutputContainer, source: AudioSource) -> None:
-        self._container = container
+    def __init__(
+        self,
+        container: OutputContainer,
+        mux: Callable[[Sequence[av.Packet]], None],
+        source: AudioSource,
+    ) -> None:
+        self._mux = mux
         self._rate = source.sample_rate
         self._layout = _AAC_LAYOUTS.get(source.channels, "mono")
         self._blocks: Iterator[torch.Tensor] = source.blocks()
@@ -201,13 +244,13 @@ class _AudioTrack:
             frame.sample_rate = self._rate
             frame.pts, frame.time_base = self._given, Fraction(1, self._rate)
             self._given += now.shape[1]
-            self._container.mux(self._stream.encode(frame))
+            self._mux(self._stream.encode(frame))
 
     def finish(self, *, whole: bool) -> None:
         """Encodes the rest if `whole`, and empties the encoder."""
         if whole:
             self.write_until(None)
-        self._container.mux(self._stream.encode(None))
+        self._mux(self._stream.encode(None))
 
 
 def rgb_to_yuv420(frames: torch.Tensor) -> torch.Tensor:
@@ -262,14 +305,30 @@ def _describe(context: av.VideoCodecContext, height: int, width: int, fps: Fract
     context.color_range = _LIMITED_RANGE
 
 
-def _remux(source: Path, target: Path) -> None:
-    """Copies the streams of an mp4 into one whose index is at its start, for players online."""
+def _remux(source: Path, target: Path) -> int:
+    """Copies the whole packets of an mp4, and says how many, into one whose index is at its start,
+    for players online."""
+    copied = 0
     with (
         av.open(str(source)) as given,
         av.open(str(target), "w", format="mp4", options={"movflags": "faststart"}) as made,
     ):
         streams = {s.index: made.add_stream_from_template(s, opaque=True) for s in given.streams}
         for packet in given.demux():
-            if packet.dts is not None:
+            if packet.dts is not None and not packet.is_corrupt:
                 packet.stream = streams[packet.stream.index]
                 made.mux(packet)
+                copied += 1
+    return copied
+
+
+def _count_packets(path: Path) -> tuple[int, int]:
+    """The whole packets in an mp4: of its video, a frame each, and in all; up to where it breaks
+    off, and none where there is no such file."""
+    frames = packets = 0
+    with contextlib.suppress(av.FFmpegError, OSError), av.open(str(path)) as container:
+        for packet in container.demux():
+            if packet.dts is not None and not packet.is_corrupt:
+                packets += 1
+                frames += packet.stream.type == "video"
+    return frames, packets

@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from ..errors import FlashHeadError
-from ..files import replacing
+from ..files import check_output, replacing
 from ..geometry import ChunkGeometry
 from ..image.color import ColorTarget
 from .audio_context import AudioContextCache
@@ -22,9 +22,10 @@ _NEEDED = ("latents", "color_mean", "color_std", "motion", "audio", "rng.0")
 def save_state(path: str | Path, state: StreamState, geometry: ChunkGeometry) -> None:
     """Write a state as one safetensors file; it appears when it is complete.
 
-    Raises `FlashHeadError` for a folder that is missing or cannot be written.
+    Raises `OutputError` for a path that cannot be written.
     """
     path = Path(path)
+    check_output(path)
     tensors = {
         "latents": state.portrait.latents,
         "color_mean": state.portrait.color.mean,
@@ -38,11 +39,8 @@ def save_state(path: str | Path, state: StreamState, geometry: ChunkGeometry) ->
     metadata = {"format": _FORMAT, "index": str(state.index), "geometry": stored}
     # Copies, because safetensors refuses tensors that share their memory.
     content = save({k: t.detach().cpu().clone() for k, t in tensors.items()}, metadata)
-    try:
-        with replacing(path) as file:
-            file.write(content)
-    except OSError as error:
-        raise FlashHeadError(f"The state could not be written to {path}: {error}.") from error
+    with replacing(path) as file:
+        file.write(content)
 
 
 def load_state(path: str | Path) -> tuple[StreamState, ChunkGeometry]:

@@ -41,7 +41,9 @@ def refuse_convert(checkpoint, tmp_path):
 
 
 def test_where_it_cannot_be_written(refuse_convert, tmp_path):
-    refuse_convert(tmp_path / "nowhere" / "x.safetensors", tmp_path / "nowhere", "does not exist")
+    refuse_convert(
+        tmp_path / "nowhere" / "x.safetensors", tmp_path / "nowhere", "there is no folder"
+    )
     refuse_convert(tmp_path / "x.ckpt", "x.ckpt", ".safetensors")
     refuse_convert(tmp_path / "x.safetensors", "'int4'", "fp8_e4m3fn", dtype="int4")
     folder = tmp_path / "folder.safetensors"

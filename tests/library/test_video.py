@@ -1,6 +1,5 @@
-"""The mp4: right colours, whole sound in time, and something playable whatever happens."""
+"""The mp4: right colours, and the whole sound in time."""
 
-import contextlib
 import math
 import os
 import subprocess
@@ -12,42 +11,10 @@ import pytest
 import torch
 
 from flashhead.errors import FlashHeadError, SizeError
-from flashhead.media.audio_source import FileAudio, TensorAudio
+from flashhead.media.audio_source import TensorAudio
 from flashhead.media.video_writer import VideoWriter, rgb_to_yuv420
 
-AAC_FRAME = 1024
-SIZE = {"height": 48, "width": 64}
-
-
-def grey(n, level=0.5):
-    return torch.full((n, 48, 64, 3), level)
-
-
-def clicks(rate, seconds, channels=1):
-    """A short click at a quarter and three quarters of every second."""
-    waveform = torch.zeros(channels, round(rate * seconds))
-    for second in np.arange(0.25, seconds - 0.1, 0.5):
-        start = round(second * rate)
-        waveform[:, start : start + max(2, rate // 4000)] = 0.9
-    return waveform
-
-
-def decode_sound(path):
-    """(channels, n) as a player plays it: the container's edit list applied."""
-    source = FileAudio(path)
-    with av.open(str(path)) as container:
-        assert next(container.decode(audio=0)).pts == 0
-    return torch.cat(list(source.blocks()), 1).numpy(), source.sample_rate
-
-
-def decode_pictures(path):
-    """Every frame that decodes; a packet cut short is passed over, as players do."""
-    frames = []
-    with av.open(str(path)) as container:
-        for packet in container.demux(video=0):
-            with contextlib.suppress(av.error.InvalidDataError):
-                frames += packet.decode()
-    return frames
+from .videos import AAC_FRAME, SIZE, clicks, decode_pictures, decode_sound, grey, leftovers
 
 
 def to_rgb(frame):
@@ -62,10 +29,6 @@ def to_rgb(frame):
     r, b = luma + 1.5748 * red, luma + 1.8556 * blue
     g = (luma - 0.2126 * r - 0.0722 * b) / 0.7152
     return 255 * np.stack((r, g, b), -1)
-
-
-def leftovers(folder, *expected):
-    return sorted(p.name for p in folder.iterdir()) == sorted(expected)
 
 
 # ---- pictures
@@ -171,83 +134,7 @@ def test_sound_and_picture_may_differ_in_length(tmp_path, frames, seconds):
     assert 0 <= sound.shape[1] - 16_000 * seconds <= AAC_FRAME
 
 
-# ---- when something goes wrong
-
-
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, GeneratorExit])
-def test_an_interrupt_keeps_what_is_finished(tmp_path, error):
-    source = TensorAudio(clicks(16_000, 10), 16_000)
-    with (
-        pytest.raises(error),
-        VideoWriter(tmp_path / "a.mp4", **SIZE, audio=source) as writer,
-    ):
-        writer.write(grey(40))
-        raise error
-    assert leftovers(tmp_path, "a.mp4")
-    assert len(decode_pictures(tmp_path / "a.mp4")) == 40
-    sound, rate = decode_sound(tmp_path / "a.mp4")
-    assert 0 <= sound.shape[1] - 1.6 * rate <= AAC_FRAME
-
-
-def test_an_existing_file_stays_until_the_new_one_is_complete(tmp_path):
-    path = tmp_path / "a.mp4"
-    path.write_bytes(b"the old one")
-    with VideoWriter(path, **SIZE) as writer:
-        writer.write(grey(30))
-        assert path.read_bytes() == b"the old one"
-    assert len(decode_pictures(path)) == 30
-    assert leftovers(tmp_path, "a.mp4")
-
-
-@pytest.mark.parametrize("fails", [False, True])
-def test_no_frame_leaves_no_file_and_the_old_one(tmp_path, fails):
-    source = TensorAudio(torch.zeros(16_000), 16_000)
-    for name in ("new.mp4", "old.mp4"):
-        (tmp_path / "old.mp4").write_bytes(b"the old one")
-        try:
-            with VideoWriter(tmp_path / name, **SIZE, audio=source):
-                if fails:
-                    raise RuntimeError
-        except RuntimeError:
-            assert fails
-    assert leftovers(tmp_path, "old.mp4")
-    assert (tmp_path / "old.mp4").read_bytes() == b"the old one"
-
-
-def test_a_failed_copy_leaves_the_old_file_and_a_playable_partial(tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError("No space left on device")
-
-    (tmp_path / "a.mp4").write_bytes(b"the old one")
-    monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(OSError, match="space"), VideoWriter(tmp_path / "a.mp4", **SIZE) as writer:
-        writer.write(grey(30))
-    assert (tmp_path / "a.mp4").read_bytes() == b"the old one"
-    assert len(decode_pictures(tmp_path / ".a.partial.mp4")) == 30
-    assert leftovers(tmp_path, ".a.partial.mp4", "a.mp4")
-
-
-KILLED = """
-import os, sys, torch
-from flashhead.media.audio_source import TensorAudio
-from flashhead.media.video_writer import VideoWriter
-source = TensorAudio(torch.rand(16000 * 12) / 2, 16000)
-with VideoWriter(sys.argv[1], height=48, width=64, audio=source) as writer:
-    for _ in range(10):
-        writer.write(torch.rand(25, 48, 64, 3))
-    os._exit(9)
-"""
-
-
-def test_a_kill_leaves_a_playable_partial(tmp_path):
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", KILLED, tmp_path / "a.mp4"]
-    assert subprocess.run(command, check=False, env=environment).returncode == 9
-    assert leftovers(tmp_path, ".a.partial.mp4")
-    frames = decode_pictures(tmp_path / ".a.partial.mp4")
-    assert len(frames) >= 250 - 75
-    sound, rate = decode_sound(tmp_path / ".a.partial.mp4")
-    assert sound.shape[1] / rate == pytest.approx(len(frames) / 25, abs=1.5)
+# ---- memory
 
 
 MEMORY = """
@@ -275,7 +162,7 @@ def test_memory_does_not_grow_with_length(tmp_path):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", MEMORY, tmp_path / "a.mp4"]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
-    assert int(done.stdout) < 30, "held floats would be 790 MiB, held 8-bit pictures 98 MiB"
+    assert int(done.stdout) < 60, "held floats would be 790 MiB, held 8-bit pictures 98 MiB"
 
 
 # ---- refused before any work
