@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from . import pocket
 from .cli.main import main as run_command
+from .cli.output import safe_streams
 from .examples import SPEECH
 from .variants import REPOSITORY
 
@@ -53,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     command += ["--audio", given.audio, "--output", given.output]
     status = run_command(command)
     if status == 0:
-        print(NOTICE)
+        with safe_streams():
+            print(NOTICE)
     return status
 
 

@@ -19,7 +19,7 @@ from ..media.audio_source import FileAudio
 from ..media.video_writer import VideoWriter, enlarged
 from ..models.devices import default_device, precision
 from ..pocket import NAME as POCKET
-from ..stream.clip import AUDIO_MODES, ClipPlan
+from ..stream.clip import AUDIO_MODES, ClipPlan, switch_notes
 from ..stream.generate import generate_clip
 from ..stream.settings import Settings
 from ..variants import AUDIO_REPOSITORY, REPOSITORY, VARIANTS
@@ -132,7 +132,13 @@ def run(arguments: argparse.Namespace) -> None:
     height, width = (side * arguments.enlarge for side in size)
     writer = VideoWriter(arguments.output, height=height, width=width, fps=FPS, audio=audio)
     frames = frame_count(audio.samples, audio.sample_rate)
-    count = ClipPlan(checkpoint.geometry, frames, arguments.audio_mode == AUDIO_MODES[1]).chunks
+    plan = ClipPlan(checkpoint.geometry, frames, arguments.audio_mode == AUDIO_MODES[1])
+    count = plan.chunks
+    never, late = switch_notes(plan, [at for at, _ in arguments.switch])
+    if never:
+        raise FlashHeadError(never[0])
+    for sentence in late if not arguments.quiet else ():
+        say(sentence)
 
     dtypes = precision(device, checkpoint.vae.config, _DTYPES.get(arguments.dtype))
     if not arguments.quiet:
@@ -163,12 +169,12 @@ def run(arguments: argparse.Namespace) -> None:
                     progress.part(chunk.index + 1, made)
         except BaseException:
             if writer.frames:
-                kept = f"{writer.frames / FPS:.2f} of {frames / FPS:.2f} s"
-                say(f"kept {kept} in {arguments.output}")
+                file, playable = writer.kept() or ("no file", 0)
+                say(f"kept {playable / FPS:.2f} of {frames / FPS:.2f} s in {file}")
             raise
     if not arguments.quiet:
         made = f"{frames} frames at {width}x{height} in {progress.seconds:.1f} s"
-        print(f"{arguments.output}: {made} ({speed()})")
+        print(f"{writer.path}: {made} ({speed()})")
 
 
 def _portraits(path: Path, switches: Sequence[tuple[float, str]]) -> list[Path]:

@@ -12,11 +12,16 @@ import torch
 
 from ..errors import FlashHeadError
 from . import convert, generate, info
-from .output import say, warnings_in_lines
+from .output import safe_streams, say, warnings_in_lines
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status; wrong usage raises argparse's `SystemExit(2)`."""
+    with safe_streams():
+        return _run(argv)
+
+
+def _run(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="flashhead", description="SoulX-FlashHead: a portrait and speech to a talking head."
     )

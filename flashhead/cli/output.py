@@ -1,18 +1,72 @@
-"""What commands say on stderr: lines, warnings, and how far a run is."""
+"""What commands say: results on stdout; lines, warnings and how far a run is on stderr.
+
+In `safe_streams` neither can end a run: characters that its encoding lacks are escaped, and what
+nobody takes (a pipe whose reader has gone, a closed terminal, a full disk) is dropped.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from typing import Any, TextIO, cast
 
 from tqdm import tqdm
 
 from ..errors import FlashHeadWarning
 
 _SECONDS_BETWEEN_LINES = 5.0
+
+
+class _Stream:
+    """A text stream to which writing does not fail."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> None:
+        encoding = self._stream.encoding or "utf-8"
+        self._try(self._stream.write, text.encode(encoding, "backslashreplace").decode(encoding))
+
+    def flush(self) -> None:
+        self._try(self._stream.flush)
+
+    def _try(self, write: Callable[..., Any], *text: str) -> None:
+        try:
+            write(*text)
+        except (OSError, ValueError):  # the latter of one that was closed
+            # Else Python would try again at exit what is held back, and change the status.
+            with suppress(OSError, ValueError):
+                file, sink = self._stream.fileno(), os.open(os.devnull, os.O_WRONLY)
+                os.dup2(sink, file)
+                os.close(sink)
+
+
+@contextmanager
+def safe_streams() -> Iterator[None]:
+    """Have nothing that is written to stdout or stderr fail, whoever writes it."""
+    # A file that is opened later would take a closed stream's place (`2>&-`), and get what C code
+    # writes there.
+    while (file := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(file)
+    given = (
+        open(os.devnull, "w") if stream is None or stream.closed else stream  # noqa: SIM115
+        for stream in (sys.stdout, sys.stderr)
+    )
+    out, err = (cast(TextIO, _Stream(stream)) for stream in given)
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            yield
+        finally:
+            out.flush()
+            err.flush()
 
 
 def say(line: str) -> None:

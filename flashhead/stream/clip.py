@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..errors import AudioError
-from ..geometry import SAMPLE_RATE, SAMPLES_PER_FRAME, ChunkGeometry, frame_count
+from ..geometry import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, ChunkGeometry, frame_count
 from ..media.audio_source import AudioSource, speech_blocks
 from ..media.resample import speech_length
 from ..models.wav2vec2 import AudioEncoder
@@ -59,6 +60,32 @@ class ClipPlan:
         return range(start, start + frames * SAMPLES_PER_FRAME)
 
 
+def is_due(switch: float, frame: int) -> bool:
+    """Whether a switch at so many seconds comes at a chunk that starts with this frame, unless it
+    came before. 1.12 s is frame 28, though 1.12 x 25 is a little more in floating point."""
+    return frame >= switch * FPS - 1e-6
+
+
+def switch_notes(plan: ClipPlan, times: Sequence[float]) -> tuple[list[str], list[str]]:
+    """Sentences about switches at `times`, in seconds: on those that never show, and on those that
+    come later than asked for, because a chunk is shown whole."""
+    starts = [plan.span(chunk).start for chunk in range(plan.chunks)]
+    never, late, following = [], [], None
+    for at in sorted(times, reverse=True):
+        start = next((start for start in starts if is_due(at, start)), None)
+        if start is None:
+            why = f"the last chunk starts at {starts[-1] / FPS:g} s"
+            never.append(f"The switch at {at:g} s never comes: {why}.")
+        elif start == following:
+            why = f"another comes at {start / FPS:g} s as well, where the next chunk starts"
+            never.append(f"The switch at {at:g} s is never seen: {why}.")
+        elif start / FPS - at > 1e-6:
+            when = f"comes at {start / FPS:g} s, where the next chunk starts"
+            late.append(f"The switch at {at:g} s {when}.")
+        following = start
+    return never[::-1], late[::-1]
+
+
 @dataclass(frozen=True)
 class SpeechClip:
     """Speech that is in memory, any of whose chunks can be asked for.
@@ -79,7 +106,11 @@ class SpeechClip:
         """All of a source, for mode "stream". Raises `AudioError` or `FlashHeadError`."""
         Settings(cache_seconds=cache_seconds)  # checks its range
         count = speech_length(source.samples, source.sample_rate)
-        samples = torch.cat(list(speech_blocks(source, SAMPLE_RATE)))[:count]
+        # Filled block by block: an hour takes 230 MB, and not twice that on the way.
+        rest = samples = torch.zeros(count, dtype=torch.float32, device="cpu")
+        for block in speech_blocks(source, SAMPLE_RATE):
+            rest[: len(block)] = block[: len(rest)]
+            rest = rest[len(block) :]
         return cls(samples, frame_count(source.samples, source.sample_rate), cache_seconds)
 
     @torch.no_grad()

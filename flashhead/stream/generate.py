@@ -1,17 +1,18 @@
 """A portrait and a clip of speech to chunks of frames."""
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from torch import Tensor
 
-from ..errors import AudioError
-from ..geometry import FPS, frame_count
+from ..errors import AudioError, FlashHeadWarning
+from ..geometry import frame_count
 from ..image.portrait import Portrait, prepare_portrait
 from ..media.audio_source import AudioSource, TensorAudio, speech_blocks
 from ..models.bundle import Bundle
 from .audio_context import CACHE_SECONDS
-from .clip import AUDIO_MODES, ClipPlan, SpeechClip
+from .clip import AUDIO_MODES, ClipPlan, SpeechClip, is_due, switch_notes
 from .loop import Chunk, ChunkAudio, ChunkLoop, Hooks, OnStep, Recall
 from .settings import Settings
 from .state import StreamState
@@ -58,11 +59,12 @@ def generate(
         waveform: (N,) or (channels, N), any rate; or an `AudioSource`, such as a file.
         sample_rate: of a waveform tensor, in Hz.
         size, seed, steps, shift, color_match, guidance, cache_seconds, seam_fade: see `Settings`.
-            The same seed and input on the same device give the same frames.
+            The same seed, input, device and number of CPU threads give the same frames; with
+            other threads they differ by about 2e-5.
         audio_mode: "stream" encodes the audio as it comes, with a cache of the past; "once" encodes
             the clip whole (memory grows with its length).
         switches: seconds -> another portrait, from the first chunk that starts then or later;
-            audio and noise go on.
+            audio and noise go on. One that never shows is warned of.
         on_step: called with (chunk, steps done, steps); may raise to stop.
 
     Returns:
@@ -93,6 +95,10 @@ def generate_clip(
     size = settings.size or bundle.native_size
     bundle.geometry.check_size(size)
     picture = prepare_portrait(portrait, size)
+    frames = frame_count(source.samples, source.sample_rate)
+    plan = ClipPlan(bundle.geometry, frames, audio_mode == AUDIO_MODES[1])
+    for sentence in switch_notes(plan, list(switches or ()))[0]:
+        warnings.warn(sentence, FlashHeadWarning, stacklevel=2)
     later = [(at, prepare_portrait(other, size)) for at, other in sorted((switches or {}).items())]
 
     def run() -> Iterator[Chunk]:
@@ -120,7 +126,7 @@ def render_clip(
     """
     waiting, start = list(switches), 0
     for part in audio:
-        while waiting and start >= waiting[0][0] * FPS:
+        while waiting and is_due(waiting[0][0], start):
             state = loop.switch(state, waiting.pop(0)[1])
         frames, state = loop.step(part, state, recall)
         chunk = Chunk(frames[0], state.index - 1, start)

@@ -153,6 +153,8 @@ def test_quiet_once_and_the_environment(command, checkpoint, monkeypatch, tmp_pa
         ({"audio": __file__}, Path(__file__).name),
         ({"output": "nowhere/out.mp4"}, "nowhere"),
         ({"output": "out.avi"}, ".mp4"),
+        ({"output": "n" * 252 + ".mp4"}, "n.mp4 cannot be written: File name too long"),
+        ({"switch": "1.5=nobody.png"}, "nobody.png"),
     ],
 )
 def test_bad_input_is_one_line(command, monkeypatch, capsys, changes, says):

@@ -7,10 +7,13 @@ import torch
 from PIL import Image, ImageOps
 
 import flashhead
-from flashhead import LiveStream, PortraitError, Settings
+from flashhead import FlashHeadWarning, LiveStream, PortraitError, Settings
+from flashhead.checkpoint.loading import Checkpoint
 from flashhead.cli import generate as command_generate
 from flashhead.cli.main import main
+from flashhead.geometry import FPS, ChunkGeometry
 from flashhead.image.portrait import load_portraits
+from flashhead.stream.clip import ClipPlan, switch_notes
 
 SIZE = (32, 32)
 
@@ -55,7 +58,8 @@ def test_generate_switches_at_the_first_chunk_from_then_on(bundle, portrait, oth
     # 1 s is in the second chunk (0.96 s to 1.92 s), so the third is the first to start after it.
     assert torch.equal(frames(switches={1.0: other}), torch.cat(expected))
     assert torch.equal(frames(switches={1.92: other}), torch.cat(expected))
-    assert torch.equal(frames(switches={60.0: other}), frames())
+    with pytest.warns(FlashHeadWarning, match=r"switch at 60 s never comes.*starts at 1\.92 s"):
+        assert torch.equal(frames(switches={60.0: other}), frames())
 
 
 def test_the_seam_follows_the_new_portraits_colours(bundle, portrait, other, waveform):
@@ -127,3 +131,63 @@ def test_the_command_line_names_the_portraits_there(checkpoint, portrait, tmp_pa
     with pytest.raises(SystemExit):
         main([str(part) for part in [*command, "--switch", "soon=anna"]])
     assert "SECONDS=PORTRAIT" in capsys.readouterr().err
+
+
+LITE, PRO = ChunkGeometry((8, 32, 32), (1, 1, 1), 128), ChunkGeometry((4, 8, 8), (1, 2, 2), 16)
+
+
+@pytest.mark.parametrize("geometry", [LITE, PRO])
+@pytest.mark.parametrize("once", [False, True])
+def test_a_switch_at_a_chunks_start_comes_there(geometry, once):
+    """Written as anybody writes it: 1.12 x 25 is above 28 in floating point."""
+    plan = ClipPlan(geometry, 100_000, once)
+    times = [float(f"{plan.span(chunk).start / FPS:.2f}") for chunk in range(plan.chunks)]
+    assert switch_notes(plan, times) == ([], [])
+
+
+def test_switches_that_are_late_or_never_seen():
+    plan = ClipPlan(LITE, 3 * 24)
+    never, late = switch_notes(plan, [1.95, 1.0, 0.5, 0.6, 1.0, float("inf"), 0])
+    assert late == [
+        "The switch at 0.6 s comes at 0.96 s, where the next chunk starts.",
+        "The switch at 1 s comes at 1.92 s, where the next chunk starts.",
+    ]
+    assert [sentence.partition(":")[0] for sentence in never] == [
+        "The switch at 0.5 s is never seen",
+        "The switch at 1 s is never seen",
+        "The switch at 1.95 s never comes",
+        "The switch at inf s never comes",
+    ]
+
+
+@pytest.mark.parametrize(
+    "switches, says",
+    [
+        (["9=b"], "error: The switch at 9 s never comes: the last chunk starts at 0.96 s."),
+        (["0.1=b", "0.5=a"], "error: The switch at 0.1 s is never seen: another comes at 0.96 s"),
+        (["0.96=b", "0.96=a"], "error: The switch at 0.96 s is never seen: another comes"),
+        (["0.5=b"], "The switch at 0.5 s comes at 0.96 s, where the next chunk starts."),
+        (["0.96=b"], "weights"),
+    ],
+)
+def test_the_command_line_says_first_when_a_switch_comes(
+    switches, says, checkpoint, portrait, tmp_path, monkeypatch, capsys
+):
+    def load(*_, **__):
+        raise OSError("weights")
+
+    monkeypatch.setattr(Checkpoint, "load", load)
+    for name in ("a.png", "b.png"):
+        Image.open(portrait).save(tmp_path / name)
+    soundfile = tmp_path / "speech.wav"
+    with wave.open(str(soundfile), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes(bytes(2 * 24_000))
+    command = ["generate", "--checkpoint", checkpoint, "--variant", "lite", "--size", "32x32"]
+    command += ["--audio", soundfile, "--output", tmp_path / "out.mp4", "--portrait", tmp_path]
+    for switch in switches:
+        command += ["--switch", switch]
+    assert main([str(part) for part in command]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert says in lines[0]
+    assert lines[1:] == (["error: weights"] if says.startswith("The") else [])
