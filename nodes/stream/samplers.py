@@ -1,21 +1,24 @@
 """Nodes that make a whole clip: Sampler, Incremental Sampler, Generate Video."""
 
-import logging
 import shutil
+from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import comfy.model_management
 import folder_paths
 import torch
 from comfy_api.latest import InputImpl, io
+from comfy_execution.utils import get_executing_context
 
 from ...flashhead.geometry import FPS
 from ...flashhead.media.audio_source import TensorAudio
 from ...flashhead.media.video_writer import VideoWriter
 from ...flashhead.stream.loop import Recall
 from .. import inputs
-from ..progress import say
+from ..progress import warn
 from ..schema import output, schema
 from ..types import Audio, single_clip
 from .kept_chunks import recall_of
@@ -81,9 +84,11 @@ class GenerateVideo(io.ComfyNode):
             node_id="FlashHeadGenerateVideo",
             display_name="FlashHead Generate Video",
             description="Makes the portrait speak, straight into a video with sound: frames go to "
-            "disk as they are made, so an hour takes the memory of a minute. Give the video to "
-            "Save Video. Cancel keeps what is finished, in the output folder.",
+            "disk as they are made, and only the sound, which ComfyUI holds, takes more memory the "
+            "longer it is. Give the video to Save Video. Cancel keeps what is finished, in the "
+            "output folder.",
             search_aliases=["talking head", "lip sync", "avatar", "long video", "SoulX"],
+            hidden=[io.Hidden.unique_id],  # so that two alike do not share a cached video
             inputs=[
                 *inputs.whole_clip(),
                 io.Audio.Input(
@@ -100,34 +105,83 @@ class GenerateVideo(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, **_: Any) -> int:
+        """Changes once a video that ComfyUI has cached is gone: then it is made again."""
+        made = _videos[_node()]
+        for video, path in list(made.cached.items()):
+            if not path.is_file():
+                made.gone += 1
+                del made.cached[video]
+        return made.gone
+
+    @classmethod
     def execute(cls, sound: Audio | None = None, **given: Any) -> io.NodeOutput:
         run = Run(**given)
         sound = run.sound if sound is None else sound
         source = TensorAudio(*single_clip(sound, "sound"))
-        path = _new_path(folder_paths.get_temp_directory(), "flashhead")
+        path = _reserved(folder_paths.get_temp_directory(), "flashhead")
         height, width = run.size
+        writer = VideoWriter(path, height=height, width=width, fps=FPS, audio=source)
         try:
-            with VideoWriter(path, height=height, width=width, fps=FPS, audio=source) as writer:
+            with writer:
                 for frames, after in run.chunks():  # noqa: B007, the last one is given on
                     writer.write(frames)
                     del frames
         except BaseException:
-            _keep(path)
+            _keep(writer)
             raise
-        return io.NodeOutput(InputImpl.VideoFromFile(str(path)), after.on_cpu())
+        video = InputImpl.VideoFromFile(str(writer.path))
+        _videos[_node()].cached[video] = writer.path
+        return io.NodeOutput(video, after.on_cpu())
 
 
-def _new_path(folder: str, prefix: str) -> Path:
-    """A name that no file has, counted as Save Video counts; its folder is made."""
+class _Videos:
+    """Of one node: the files of the videos that ComfyUI may have cached, and how many are gone."""
+
+    def __init__(self) -> None:
+        self.cached: WeakKeyDictionary[Any, Path] = WeakKeyDictionary()
+        self.gone = 0
+
+
+_videos: defaultdict[str, _Videos] = defaultdict(_Videos)
+
+
+def _node() -> str:
+    """The id of the node that is running; 0.3.64 tells a fingerprint no hidden inputs."""
+    context = get_executing_context()
+    return context.node_id if context else ""
+
+
+def _reserved(folder: str, prefix: str) -> Path:
+    """An empty file of a name that no other server has, counted as Save Video counts."""
     full, name, counter, _, _ = folder_paths.get_save_image_path(prefix, folder)
-    return Path(full) / f"{name}_{counter:05}_.mp4"
+    while True:
+        with suppress(FileExistsError):
+            path = Path(full) / f"{name}_{counter:05}_.mp4"
+            path.open("xb").close()
+            return path
+        counter += 1
 
 
-def _keep(path: Path) -> None:
-    """Move an unfinished video to where the user finds it."""
-    if not path.is_file():
+def _keep(writer: VideoWriter) -> None:
+    """Move an unfinished video to where the user finds it, else tell where it is.
+
+    Raises nothing: what ended the run matters more.
+    """
+    kept, target = writer.kept(), None
+    with suppress(OSError):
+        if writer.path.stat().st_size == 0:
+            writer.path.unlink()  # its name was reserved in vain
+    if kept is None:
         return
-    kept = _new_path(folder_paths.get_output_directory(), "video/FlashHead_unfinished")
-    shutil.move(path, kept)  # the output folder may be another disk's
-    logging.warning("FlashHead: the video was not finished; what is done is in %s", kept)
-    say(f"what is finished: {kept.name}")
+    file, frames = kept
+    told = f"The video was not finished; what is done, {frames / FPS:.2f} s, is in "
+    try:
+        target = _reserved(folder_paths.get_output_directory(), "video/FlashHead_unfinished")
+        shutil.move(file, target)  # the output folder may be another disk's
+        told += f"{target}."
+    except Exception as error:
+        if target is not None:
+            target.unlink(missing_ok=True)
+        told += f"{file}, which ComfyUI deletes when it starts: it could not be moved ({error})."
+    warn([told])

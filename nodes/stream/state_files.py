@@ -5,7 +5,8 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io
 
-from ...flashhead.errors import FlashHeadError
+from ...flashhead.errors import FlashHeadError, OutputError
+from ...flashhead.files import check_output
 from ...flashhead.stream.state_file import load_state, save_state
 from .. import inputs
 from ..schema import schema
@@ -18,6 +19,19 @@ def _folder() -> Path:
 
 def _names() -> list[str]:
     return sorted(path.stem for path in _folder().glob("*.safetensors"))
+
+
+def _path(name: str) -> Path:
+    """The file of a state to be saved, in a folder that is made. Raises `FlashHeadError`."""
+    if not name.strip() or Path(name).name != name or name.startswith("."):
+        raise FlashHeadError(
+            f"'{name}' cannot be a state's name; give a plain file name, such as stream."
+        )
+    try:
+        _folder().mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"The folder for states cannot be made: {error}.") from error
+    return _folder() / f"{name}.safetensors"
 
 
 class SaveState(io.ComfyNode):
@@ -40,15 +54,19 @@ class SaveState(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, name: str | None) -> bool | str:
+        # Before the stream is made that could not be saved afterwards.
+        try:
+            if name is not None:  # None is a name that another node gives
+                check_output(_path(name))
+        except FlashHeadError as error:
+            return str(error)
+        return True
+
+    @classmethod
     def execute(cls, state: State, name: str) -> io.NodeOutput:
         state.check_between_chunks()
-        if not name.strip() or Path(name).name != name or name.startswith("."):
-            raise FlashHeadError(
-                f"'{name}' cannot be a state's name; give a plain file name, such as stream."
-            )
-        folder = _folder()
-        folder.mkdir(parents=True, exist_ok=True)
-        save_state(folder / f"{name}.safetensors", state.stream, state.geometry)
+        save_state(_path(name), state.stream, state.geometry)
         return io.NodeOutput(state)
 
 

@@ -90,6 +90,23 @@ def test_an_edit_renders_again_only_what_follows_it(old: ComfyServer):
     assert sampled("take2.wav") == 2
 
 
+def test_a_cached_video_whose_file_is_gone_is_made_again(old: ComfyServer):
+    def run(name: str) -> bool:
+        prompt["video"]["inputs"]["filename_prefix"] = name
+        prompt_id = old.queue(prompt)
+        assert old.outputs(old.wait(prompt_id, timeout=120), "video")
+        (cached,) = old.events_of(prompt_id, "execution_cached")
+        return "sampler" not in cached["data"]["nodes"]
+
+    prompt = lite(sampler="FlashHeadGenerateVideo")
+    del prompt["create"], prompt["images"]
+    prompt["video"]["inputs"]["video"] = ["sampler", 0]
+    assert run("one") and not run("two")
+    for path in (old.base / "temp").glob("flashhead*"):
+        path.unlink()
+    assert run("three") and not run("four")
+
+
 def test_cancel(old: ComfyServer):
     old.place_input("long.wav", hum(seconds=200))
     prompt_id = old.queue(lite(speech="long.wav", steps=50))

@@ -84,11 +84,7 @@ def test_a_latent_can_be_replaced_between_sampling_and_decoding(server: ComfySer
 
 def test_generate_video_gives_the_samplers_frames_with_sound(server: ComfyServer):
     whole = pixels(server.images(server.run(lite()), "images"))
-    prompt = lite(sampler="FlashHeadGenerateVideo")
-    for name in ("create", "images"):
-        del prompt[name]
-    prompt["video"]["inputs"]["video"] = ["sampler", 0]
-    entry = server.run(prompt)
+    entry = server.run(straight_to_video())
     (item,) = server.outputs(entry, "video")
     with av.open(str(server.output_path(item))) as video:
         found = np.stack([f.to_ndarray(format="rgb24") for f in video.decode(video=0)])
@@ -106,23 +102,84 @@ def unfinished(server: ComfyServer) -> set[Path]:
     return set((server.base / "output" / "video").glob("FlashHead_unfinished*.mp4"))
 
 
-def test_cancelled_video_is_kept_and_plays(server: ComfyServer):
-    """Where the temporary folder is on another disk, too: see the fixture."""
-    server.place_input("long.wav", hum(seconds=120))
-    prompt = lite(sampler="FlashHeadGenerateVideo", speech="long.wav", seed=77)
+def straight_to_video(**settings) -> dict:
+    """`lite` with a Generate Video in the Sampler's place."""
+    prompt = lite(sampler="FlashHeadGenerateVideo", **settings)
     for name in ("create", "images"):
         del prompt[name]
     prompt["video"]["inputs"]["video"] = ["sampler", 0]
-    kept_before = unfinished(server)
-    prompt_id = server.queue(prompt)
+    return prompt
+
+
+def temporary(server: ComfyServer) -> Path:
+    """The folder where videos are written."""
+    return Path(server.get("/system_stats")["system"]["argv"][-1]) / "temp"
+
+
+def cancel_video(server: ComfyServer, seed: int) -> tuple[str, Path]:
+    """Cancels a video after two chunks; the prompt, and the file whose name it had reserved."""
+    server.place_input("long.wav", hum(seconds=120))
+    before = set(temporary(server).glob("flashhead*.mp4"))
+    prompt_id = server.queue(straight_to_video(speech="long.wav", seed=seed))
     for _ in range(2):
         server.wait_event("preview", prompt_id=prompt_id)
+    (reserved,) = set(temporary(server).glob("flashhead*.mp4")) - before
+    if seed % 2:
+        reserved.write_bytes(b"another server's")
     server.interrupt()
     server.wait(prompt_id, timeout=10, check=False)
     assert server.events_of(prompt_id, "execution_interrupted")
+    return prompt_id, reserved
+
+
+def frames_of(path: Path) -> int:
+    with av.open(str(path)) as video:
+        return sum(1 for _ in video.decode(video=0))
+
+
+def test_cancelled_video_is_kept_and_plays(server: ComfyServer):
+    """Where the temporary folder is on another disk, too: see the fixture. What another server
+    has meanwhile written under the name that was reserved is that server's."""
+    kept_before = unfinished(server)
+    _, reserved = cancel_video(server, seed=77)
     (kept,) = unfinished(server) - kept_before
-    with av.open(str(kept)) as video:
-        assert sum(1 for _ in video.decode(video=0)) >= 24
+    assert frames_of(kept) >= 24
+    assert reserved.read_bytes() == b"another server's"
+
+
+def test_a_cancelled_video_that_cannot_be_moved_stays_and_is_named(server: ComfyServer):
+    """The interruption is what ends the prompt, whatever becomes of the video."""
+    folder, aside = (server.base / "output" / name for name in ("video", "aside"))
+    if folder.exists():
+        folder.rename(aside)
+    folder.write_text("no folder")
+    try:
+        prompt_id, reserved = cancel_video(server, seed=78)
+    finally:
+        folder.unlink()
+        if aside.exists():
+            aside.rename(folder)
+    told = [event["data"]["text"] for event in server.events_of(prompt_id, "text")][-1]
+    assert f"is in {reserved}, which ComfyUI deletes when it starts" in told
+    assert frames_of(reserved) >= 24
+
+
+def test_a_cached_video_whose_file_is_gone_is_made_again(server: ComfyServer):
+    def run(name: str) -> bool:
+        """Whether the sampler ran; the video must be saved whole."""
+        prompt["video"]["inputs"]["filename_prefix"] = name
+        prompt_id = server.queue(prompt)
+        (item,) = server.outputs(server.wait(prompt_id), "video")
+        assert frames_of(server.output_path(item)) == 38
+        (cached,) = server.events_of(prompt_id, "execution_cached")
+        return "sampler" not in cached["data"]["nodes"]
+
+    prompt = straight_to_video(seed=79)
+    before = set(temporary(server).iterdir())
+    assert run("one") and not run("two")
+    for path in set(temporary(server).iterdir()) - before:
+        path.unlink()
+    assert run("three") and not run("four")
 
 
 # Incremental Sampler
@@ -253,11 +310,20 @@ def test_a_portrait_of_another_size_cannot_be_switched_to(server: ComfyServer):
     assert "96x64 and the stream 64x64" in failure(server, prompt, "switch")
 
 
-@pytest.mark.parametrize("name", ["../elsewhere", "", ".hidden"])
-def test_a_states_name_stays_in_its_folder(server: ComfyServer, name: str):
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [(name, "cannot be a state's name") for name in ("../elsewhere", "", ".hidden")]
+    + [(name, ".safetensors cannot be written: ") for name in ("n" * 255, "null\0byte")],
+)
+def test_a_state_that_cannot_be_saved_is_refused_before_anything_runs(
+    server: ComfyServer, name: str, says: str
+):
     prompt = chunk_by_chunk(1)
+    del prompt["images0"]  # which would run without the other
     prompt["save"] = node("FlashHeadSaveState", state=["start", 0], name=name)
-    assert "cannot be a state's name" in failure(server, prompt, "save")
+    with pytest.raises(PromptRejected) as caught:
+        server.queue(prompt)
+    assert says in str(caught.value.messages("save"))
 
 
 def test_a_state_that_was_never_saved_is_refused_before_anything_runs(server: ComfyServer):
