@@ -23,6 +23,8 @@ NO_PICTURES = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"})
 # picture in [-1, 1] or 0..255 much is outside, and far. Shares of all values, and their mean.
 _LOWEST, _MEAN_BELOW, _HIGHEST, _SHARE_ABOVE = -0.7, 0.05, 2.0, 0.1
 
+_VALUES_AT_ONCE = 2**22
+
 # EXIF orientation -> what turns the picture upright.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -84,6 +86,8 @@ def _unreadable(where: str, error: Exception) -> PortraitError:
 def _from_image(image: Image.Image, where: str) -> Image.Image:
     try:
         image.load()
+        if 0 in image.size:
+            raise ValueError("it has no pixels")
         profile = image.info.get("icc_profile")
         if _is_transparent(image):
             raise PortraitError(
@@ -118,7 +122,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _in_srgb(image: Image.Image, profile: bytes | None, where: str) -> Image.Image:
-    if image.mode not in ("L", "CMYK", "LAB"):
+    if image.mode not in ("RGB", "L", "CMYK", "LAB"):
         image = image.convert("RGB")
     plain = image.convert("RGB")
     if not profile:
@@ -168,20 +172,26 @@ def _bytes(values: np.ndarray, where: str, *, floats_to_one: bool) -> np.ndarray
         return np.ascontiguousarray(values)
     if values.dtype.kind == "b":
         return values.astype(np.uint8) * np.uint8(255)
-    low, high = values.min().item(), values.max().item()
+    # A part at a time: a large picture's floats would take gigabytes.
+    parts = np.array_split(values, max(1, values.size // _VALUES_AT_ONCE))
+    low = min(part.min().item() for part in parts)
+    high = max(part.max().item() for part in parts)
     expected = "0 to 255 or to 65535"
     finite = math.isfinite(low) and math.isfinite(high)
+    scale = 1 if high <= 255 else 1 / 257
     if values.dtype.kind == "f":
-        if finite and _is_in_unit_range(values.astype(np.float32), low, high):
-            return (values * 255).round().clip(0, 255).astype(np.uint8)
-        expected = "[0, 1] without NaN" + ("" if floats_to_one else f", {expected}")
-        finite = finite and not floats_to_one
+        if finite and low >= _LOWEST and _is_in_unit_range(parts, values.size, high):
+            low, high, scale = 0, 1, 255
+        else:
+            expected = "[0, 1] without NaN" + ("" if floats_to_one else f", {expected}")
+            finite = finite and not floats_to_one
     if not (finite and low >= 0 and high <= 65535):
         raise PortraitError(f"{where}'s values run from {low:g} to {high:g}; expected {expected}.")
-    return (values if high <= 255 else values / 257).round().astype(np.uint8)
+    rounded = ((part.astype(np.float32) * scale).round().clip(0, 255) for part in parts)
+    return np.concatenate([part.astype(np.uint8) for part in rounded])
 
 
-def _is_in_unit_range(values: np.ndarray, low: float, high: float) -> bool:
-    below = -values.clip(None, 0).mean()
-    bright = high <= _HIGHEST or (values > 1).mean() <= _SHARE_ABOVE
-    return bool(low >= _LOWEST and below <= _MEAN_BELOW and bright)
+def _is_in_unit_range(parts: list[np.ndarray], size: int, high: float) -> bool:
+    below = sum(-part.clip(None, 0).sum(dtype=np.float64) for part in parts) / size
+    above = sum(np.count_nonzero(part > 1) for part in parts) / size
+    return bool(below <= _MEAN_BELOW and (high <= _HIGHEST or above <= _SHARE_ABOVE))

@@ -16,7 +16,7 @@ from flashhead.image.portrait import load_portrait
 
 RAMP = np.linspace(0, 1, 64 * 48).reshape(48, 64)
 GREY = (RAMP * 255).round().astype(np.uint8)
-RGB = np.stack([GREY, GREY[::-1], np.roll(GREY, 16)], -1)
+RGB = np.stack([GREY, GREY[::-1], np.tile(np.arange(64, dtype=np.uint8) * 4, (48, 1))], -1)
 
 
 def loaded(picture):
@@ -260,6 +260,11 @@ def test_bombs_and_strange_files_are_refused(tmp_path, kind):
     (tmp_path / "odd.png").write_bytes(data)
     with pytest.raises(PortraitError, match="odd.png is not a readable picture: .*[^.]\\.$"):
         load_portrait(tmp_path / "odd.png")
+
+
+def test_an_empty_image_is_refused():
+    with pytest.raises(PortraitError, match="no pixels"):
+        load_portrait(Image.new("RGB", (0, 5)))
 
 
 def test_changed_bytes_give_a_picture_or_one_sentence(tmp_path):
