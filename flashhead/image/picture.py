@@ -2,6 +2,7 @@
 
 import io
 import math
+import os
 import warnings
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def read_picture(picture: Picture) -> Image.Image:
 
 def open_picture(path: Path) -> Image.Image:
     """A picture file of which only the header is read; raises `PortraitError` for any other."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path's own raises for what it may not look at
         raise PortraitError(f"The portrait {path} does not exist or is not a file.")
     Image.preinit()  # common formats first
     Image.init()

@@ -143,8 +143,9 @@ def test_transparency_is_refused(mode, tmp_path):
 def test_files_that_are_no_picture_are_refused(tmp_path, portrait):
     with pytest.raises(PortraitError, match="absent.png does not exist"):
         load_portrait(tmp_path / "absent.png")
-    with pytest.raises(PortraitError, match="is not a file"):
-        load_portrait(tmp_path)
+    for path in (tmp_path, tmp_path / ("x" * 300), "a\0b"):
+        with pytest.raises(PortraitError, match="is not a file"):
+            load_portrait(path)
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(PortraitError, match="text.png is not a readable picture"):
         load_portrait(tmp_path / "text.png")
