@@ -5,6 +5,8 @@ derive from `FlashHeadError`, a `ValueError`, so a caller can catch the lot with
 warnings from `FlashHeadWarning`.
 """
 
+import reprlib
+
 
 class FlashHeadError(ValueError):
     """Bad input, found before any model runs."""
@@ -48,6 +50,22 @@ class CheckpointWarning(FlashHeadWarning):
 
 class AudioWarning(FlashHeadWarning):
     """Audio that is damaged, mixed in another way than others, or far too loud."""
+
+
+_short = reprlib.Repr()
+_short.maxlist = _short.maxtuple = 20
+_short.maxstring = 80
+
+
+def shown(value: object) -> str:
+    """A value from a file for a message, as `repr` but never long or deep."""
+    return _short.repr(value)
+
+
+def reason(error: Exception) -> str:
+    """Another library's error for a message: its first line, never long."""
+    line = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+    return line if len(line) < 200 else line[:200] + "..."
 
 
 # ComfyUI shows an error's module, which in a node pack is a path to the pack's folder.

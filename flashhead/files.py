@@ -1,22 +1,62 @@
-"""Writing files so that a half-written one never has the file's name, and none is lost to another.
+"""What is wrong with a file before it is read; and writing files so that a half-written one never
+has the file's name, and none is lost to another.
 
 What is written has a hidden name of its own beside the file until it is complete. Of two runs that
 write one file the second finds that it is no longer what it was when it began, and lets it stay.
 """
 
+import json
 import os
 import secrets
+import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain, count
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from .errors import FlashHeadWarning, OutputError
 
+_LFS_POINTER = b"version https://git-lfs"
+_WEB_PAGES = (b"<!doctype html", b"<html")
 # Bytes of a file's name that its hidden one repeats; a file system takes 255 in all, some 143.
 _REPEATED = 80
+
+
+def fault_of(path: Path) -> str | None:
+    """Why a path cannot be a file of data, as the end of a sentence about it; None where it can.
+
+    A pipe or a device is not opened: reading one may never end.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return "is a folder, a pipe or a device; expected a file"
+        with path.open("rb") as file:
+            head = file.read(64)
+    except FileNotFoundError:
+        return "does not exist"
+    except OSError as error:
+        return f"cannot be read: {error.strerror or error}"
+    if head.startswith(_LFS_POINTER):
+        return (
+            "is a Git LFS pointer, a few lines of text in the file's place; run `git lfs pull` in "
+            "its repository, or download the file itself"
+        )
+    if head.lstrip().lower().startswith(_WEB_PAGES):
+        return "is a web page saved in the file's place; download the file itself"
+    return None
+
+
+def read_object(text: str | bytes) -> dict[str, Any]:
+    """A JSON object. Raises `ValueError` for any other text, be it nested without end."""
+    try:
+        value = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"it is a {type(value).__name__}; expected a JSON object")
+    return value
 
 
 def check_output(path: Path) -> None:

@@ -5,15 +5,20 @@ benchmarks. The keys are those of our own networks, so they are always what `loa
 """
 
 import hashlib
+import io
 import json
 import math
+import pickle
 import re
+from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
+from torch.serialization import MAGIC_NUMBER, PROTOCOL_VERSION
 
 from .checkpoint import layout as places
 from .checkpoint.configs import to_config
@@ -105,6 +110,50 @@ def _random_weight(key: str, shapes: Shapes, seed: str) -> Tensor:
     return torch.empty(shape).normal_(std=math.prod(shape[1:]) ** -0.5, generator=rng)
 
 
+class _LegacyPickler(pickle.Pickler):
+    """Pickles parameters on the meta device as torch's older format has those saved from a GPU."""
+
+    def __init__(self, file: BinaryIO):
+        super().__init__(file, 2)
+        self.keys: list[str] = []
+
+    def persistent_id(self, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else None  # a storage's description
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, nn.Parameter):
+            return torch._utils._rebuild_parameter, (value.data, True, OrderedDict())
+        if isinstance(value, Tensor):
+            self.keys.append(f"{len(self.keys):014}")  # as long as an address in memory
+            kind, gpu = getattr(torch, torch.storage._dtype_to_storage_type_map()[value.dtype]), 0
+            storage = ["storage", kind, self.keys[-1], f"cuda:{gpu}", value.numel(), None]
+            hooks: dict[str, Any] = OrderedDict()
+            layout = (0, tuple(value.shape), value.stride(), False, hooks)
+            return torch._utils._rebuild_tensor_v2, (storage, *layout)
+        return NotImplemented
+
+
+def legacy_head(shapes: Shapes, dtype: torch.dtype = torch.float32) -> bytes:
+    """All but the tensors of a file in torch's older format, in which the Wan VAE was published.
+
+    After it comes each tensor, in the order of `shapes`: its number of elements in 8 bytes, and its
+    elements.
+    """
+    parameters = {
+        key: nn.Parameter(torch.empty(shape, dtype=dtype, device="meta"))
+        for key, shape in shapes.items()
+    }
+    types = {"short": 2, "int": 4, "long": 4}
+    system = {"protocol_version": PROTOCOL_VERSION, "little_endian": True, "type_sizes": types}
+    head = io.BytesIO()
+    for part in (MAGIC_NUMBER, PROTOCOL_VERSION, system):
+        pickle.dump(part, head, 2)
+    pickler = _LegacyPickler(head)
+    pickler.dump(parameters)
+    pickle.dump(pickler.keys, head, 2)
+    return head.getvalue()
+
+
 def write_checkpoint(
     folder: str | Path,
     sizes: CheckpointConfigs = MINIATURE,
@@ -114,8 +163,8 @@ def write_checkpoint(
 ) -> Path:
     """Write a random checkpoint that `load_bundle` reads as the variant of its sizes.
 
-    The same arguments give the same bytes. One tensor is held at a time, but for the Wan VAE, which
-    torch.save writes whole. The global random generator is left alone.
+    The same arguments give the same bytes. One tensor is held at a time. The Wan VAE is in torch's
+    older format, as published. The global random generator is left alone.
 
     Args:
         folder: made if missing; files of the same names are replaced.
@@ -142,10 +191,13 @@ def write_checkpoint(
             text = json.dumps(configs[path.parent.name], indent=2) + "\n"
             path.with_name(places.CONFIG).write_text(text, encoding="utf-8")
         tensors = ((key, _random_weight(key, shapes, f"{seed}/{name}").to(dtype)) for key in shapes)
-        if path.suffix in TORCH_SUFFIXES:
-            torch.save(dict(tensors), path)
-            continue
         with path.open("wb") as file:
+            if path.suffix in TORCH_SUFFIXES:
+                file.write(legacy_head(shapes, dtype))
+                for _, tensor in tensors:
+                    file.write(tensor.numel().to_bytes(8, "little"))
+                    file.write(tensor.reshape(-1).view(torch.uint8).numpy().data)
+                continue
             entries = {
                 key: torch.empty(shape, dtype=dtype, device="meta") for key, shape in shapes.items()
             }

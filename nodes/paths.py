@@ -45,7 +45,8 @@ def checkpoint_names() -> list[str]:
 def open_named(name: str) -> Checkpoint:
     """The checkpoint that a name in the list stands for, its headers checked.
 
-    A Wan VAE that is not beside its generator is taken from ComfyUI's own VAE folder.
+    A Wan VAE that is not beside its generator is taken from ComfyUI's own VAE folder, or a
+    folder in it.
     """
     if name == POCKET:
         return open_checkpoint(POCKET)
@@ -69,4 +70,8 @@ def _vae_elsewhere(generator: Path) -> str | None:
         (generator.parent / "VAE_Wan" / name).is_file() for name in names
     ):
         return None
-    return next(filter(None, (folder_paths.get_full_path("vae", name) for name in names)), None)
+    lower = {name.lower() for name in names}
+    for file in folder_paths.get_filename_list("vae"):
+        if PurePath(file).name.lower() in lower:
+            return folder_paths.get_full_path("vae", file)
+    return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -12,9 +11,10 @@ from pathlib import Path
 from torch import Tensor
 
 from ..errors import CheckpointError, CheckpointWarning
+from ..files import read_object
 from ..models.generator import Generator
 from .layout import LORA_CONFIG, LORA_WEIGHTS, find_projection
-from .weights import Component, Weights, open_weights
+from .weights import Component, Weights, check_file, open_weights
 
 LORA_PREFIXES = ("diffusion_model.", "base_model.model.")
 """What stands before a generator's keys in a LoRA: ComfyUI's name for it, and PEFT's."""
@@ -113,13 +113,14 @@ def _peft_alpha(path: Path) -> float | None:
     """lora_alpha of PEFT's config; None where there is no config."""
     if not path.is_file():
         return None
+    check_file(path)
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_object(path.read_text(encoding="utf-8-sig"))
         alpha = float(config["lora_alpha"])
         if not 0 < alpha < math.inf:
             raise ValueError("out of range")
         unread = [key for key in ("use_rslora", "use_dora", "alpha_pattern") if config.get(key)]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise CheckpointError(
             f"{path} has no readable lora_alpha; expected PEFT's config of a LoRA."
         ) from error

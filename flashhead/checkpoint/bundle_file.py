@@ -8,6 +8,7 @@ the contents of the config.json files, so that the one file is all there is.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,8 @@ from typing import Any
 from torch import Tensor
 
 from ..dtypes import FLOAT8, SAFETENSORS_NAMES
-from ..errors import CheckpointError
+from ..errors import CheckpointError, shown
+from ..files import read_object
 from ..geometry import LONGEST_SEAM_FADE
 from ..models.limits import THUMBNAIL_SIDE, CheckpointLimits
 from ..variants import VARIANTS
@@ -64,8 +66,10 @@ class BundleHeader:
     def from_metadata(cls, metadata: Mapping[str, str], where: str) -> BundleHeader:
         """The inverse of `to_metadata`. Raises `CheckpointError` for damaged or later metadata."""
         version = metadata.get("bundle_version", "")
-        if not version.isdecimal() or int(version) < 1:
-            raise CheckpointError(f"{where}: bundle_version is '{version}'; expected a number.")
+        if not re.fullmatch(r"0*[1-9]\d{0,8}", version):
+            raise CheckpointError(
+                f"{where}: bundle_version is {shown(version)}; expected a number."
+            )
         if int(version) > VERSION:
             raise CheckpointError(
                 f"{where} is a bundle of format {version}, and this version of FlashHead reads "
@@ -74,14 +78,14 @@ class BundleHeader:
         variant = metadata.get("variant")
         if variant not in VARIANTS:
             raise CheckpointError(
-                f"{where} is a bundle of variant '{variant}'; expected one of "
+                f"{where} is a bundle of variant {shown(variant)}; expected one of "
                 f"{', '.join(VARIANTS)}."
             )
         return cls(
             variant,
             metadata.get("dtype", "unknown"),
             {part: _object(metadata, f"{part}_config", where) for part in PARTS},
-            _object(metadata, "sources", where),
+            {k: v for k, v in _object(metadata, "sources", where).items() if isinstance(v, str)},
             read_limits(_object(metadata, _LIMITS, where), where) if _LIMITS in metadata else None,
         )
 
@@ -95,7 +99,7 @@ def read_limits(value: Mapping[str, Any], where: str) -> CheckpointLimits:
         whole = {len(face) for face in faces} == {3 * THUMBNAIL_SIDE**2}
         if min(height, width) < 1 or not whole or fade not in range(LONGEST_SEAM_FADE + 1):
             raise ValueError("out of range")
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise CheckpointError(
             f"{where}: the bundle's '{_LIMITS}' metadata cannot be read; expected a frame size, "
             f"thumbnails of {THUMBNAIL_SIDE}x{THUMBNAIL_SIDE} pixels and a seam fade of 0 to "
@@ -106,16 +110,11 @@ def read_limits(value: Mapping[str, Any], where: str) -> CheckpointLimits:
 
 def _object(metadata: Mapping[str, str], key: str, where: str) -> dict[str, Any]:
     try:
-        value = json.loads(metadata[key])
+        return read_object(metadata[key])
     except (KeyError, ValueError) as error:
         raise CheckpointError(
             f"{where}: the bundle's metadata have no readable '{key}'; convert it anew."
         ) from error
-    if not isinstance(value, dict):
-        raise CheckpointError(
-            f"{where}: the bundle's '{key}' is a {type(value).__name__}; expected a JSON object."
-        )
-    return value
 
 
 class BundlePart(Weights):
@@ -139,7 +138,7 @@ class BundlePart(Weights):
     def __getitem__(self, key: str) -> Tensor:
         stored = self._file[self._prefix + key]
         scale = key + SCALE
-        return dequantize(stored, self[scale]) if scale in self.shapes else stored
+        return dequantize(stored, self[scale]) if stored.dtype == FLOAT8 else stored
 
     def release(self) -> None:
         self._file.release()

@@ -1,6 +1,5 @@
 """What a weight file holds, and opening it as a component: alone, or as a part of a bundle."""
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, reason
+from ..files import read_object
 from ..models.generator import Generator
 from ..models.ltx_vae import LTXVAE
 from ..models.wan_vae import WanVAE
@@ -22,7 +22,7 @@ from .configs import (
 )
 from .layout import AUDIO_WEIGHTS, CONFIG, VAE_FILES, WEIGHTS, require
 from .ltx_file import is_ltx, is_original, read_original
-from .weights import Component, WeightFile, Weights, open_weights
+from .weights import Component, WeightFile, Weights, check_file, open_weights
 
 FORMAT = "flashhead"
 BUNDLE = "bundle"
@@ -186,10 +186,8 @@ def _or_beside(config: Config, file: Weights, repository: str) -> Mapping[str, A
         return config
     path = file.path.parent / CONFIG
     require(path, repository)
+    check_file(path)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        return read_object(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is not readable JSON: {error}.") from error
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{path} holds a {type(found).__name__}; expected a JSON object.")
-    return found
+        raise CheckpointError(f"{path} is not readable JSON: {reason(error)}.") from error

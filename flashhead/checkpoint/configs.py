@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, fields
 from typing import Any
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, shown
 from ..models.config import AudioEncoderConfig, GeneratorConfig, LTXVAEConfig, WanVAEConfig
 from ..models.wan_vae import LATENTS_MEAN
 
@@ -15,7 +15,7 @@ NetworkConfig = GeneratorConfig | AudioEncoderConfig | LTXVAEConfig | WanVAEConf
 Shapes = Mapping[str, tuple[int, ...]]
 
 _LARGEST = 1 << 20
-_MOST_LAYERS = 1000
+_MOST_LAYERS = 256
 _NOT_IN_CONFIG = ("audio_width", "audio_hidden", "audio_tokens", "audio_window")
 
 
@@ -30,7 +30,7 @@ def _is_flag(value: Any) -> bool:
 # By a field's name, or else by its type: which values (or list entries) fit, and that in words.
 _LAYERS = (
     lambda value: type(value) is int and 0 <= value <= _MOST_LAYERS,
-    "{count} numbers of layers",
+    f"{{count}} numbers of layers, {_MOST_LAYERS} in all at most",
 )
 _CHECKS: dict[Any, tuple[Callable[[Any], bool], str]] = {
     "layers_per_block": _LAYERS,
@@ -54,7 +54,7 @@ class _Reader:
     def error(self, key: str, expected: str) -> CheckpointError:
         """The error to raise for a value."""
         return CheckpointError(
-            f"{self.where}: config's {key} is {self.config[key]!r}; expected {expected}."
+            f"{self.where}: config's {key} is {shown(self.config[key])}; expected {expected}."
         )
 
     def fields(self, network: type[NetworkConfig], **counts: int) -> dict[str, Any]:
@@ -85,8 +85,9 @@ class _Reader:
             value = tuple(value)
         if not all(map(fits, value if is_list else (value,))):
             raise self.error(key, expected.format(count=count))
-        if key in ("num_layers", "num_hidden_layers") and value > _MOST_LAYERS:
-            raise self.error(key, f"1 to {_MOST_LAYERS}")
+        layers = sum(value) if _CHECKS.get(key) is _LAYERS else value
+        if key.endswith(("_layers", "layers_per_block")) and layers > _MOST_LAYERS:
+            raise self.error(key, f"{_MOST_LAYERS} layers in all at most")
         return value
 
 
@@ -145,13 +146,14 @@ def read_ltx_config(config: Mapping[str, Any], where: str) -> LTXVAEConfig:
     name = config.get("_class_name", "AutoencoderKLLTXVideo")
     if name != "AutoencoderKLLTXVideo":
         raise CheckpointError(
-            f"{where}: the config is of a {name}; expected AutoencoderKLLTXVideo (LTX 0.9.0)."
+            f"{where}: the config is of a {shown(name)}; expected AutoencoderKLLTXVideo "
+            "(LTX 0.9.0)."
         )
     for key, wanted in (("patch_size_t", 1), ("timestep_conditioning", False)):
         if config.get(key, wanted) != wanted:
             raise CheckpointError(
-                f"{where}: {key} is {config[key]}; expected {wanted}: this is a later "
-                "LTX VAE than the 0.9.0 that Lite was trained with."
+                f"{where}: {key} is {shown(config[key])}; expected {wanted}: this is a "
+                "later LTX VAE than the 0.9.0 that Lite was trained with."
             )
     # As diffusers fills in what a config leaves out.
     defaults = {
@@ -179,12 +181,13 @@ def read_wan_config(shapes: Shapes, where: str) -> WanVAEConfig:
     """From the shapes of the Wan VAE's published keys: there is no config file."""
 
     def channels(key: str) -> int:
-        if len(shapes.get(key, ())) != 5:
+        shape = shapes.get(key, ())
+        if len(shape) != 5 or not _is_size(shape[0]):
             raise CheckpointError(
-                f"{where}: the key '{key}' is {shapes.get(key, 'missing')}; expected a 3-D "
-                "convolution's weight: this is not the Wan 2.1 VAE."
+                f"{where}: the key '{key}' is {shown(shape) if shape else 'missing'}; expected a "
+                "3-D convolution's weight: this is not the Wan 2.1 VAE."
             )
-        return shapes[key][0]
+        return shape[0]
 
     latent_channels = channels("conv2.weight")
     if latent_channels != len(LATENTS_MEAN):
@@ -195,15 +198,19 @@ def read_wan_config(shapes: Shapes, where: str) -> WanVAEConfig:
     # The encoder's flat list: residual blocks, then a downsampler, at each resolution.
     stages: list[list[int]] = [[]]
     temporal: list[bool] = []
-    while True:
-        block = f"encoder.downsamples.{len(temporal) + sum(map(len, stages))}."
-        if f"{block}resample.1.weight" in shapes:
+    for index in range(_MOST_LAYERS + 1):
+        block = f"encoder.downsamples.{index}."
+        if f"{block}resample.1.weight" in shapes and stages[-1]:
             temporal.append(f"{block}time_conv.weight" in shapes)
             stages.append([])
         elif f"{block}residual.6.weight" in shapes or not stages[-1]:
             stages[-1].append(channels(f"{block}residual.6.weight"))
         else:
             break
+    if not stages[-1] or len(stages) * len(stages[0]) > _MOST_LAYERS:
+        raise CheckpointError(
+            f"{where}: its encoder has over {_MOST_LAYERS} blocks: this is not the Wan 2.1 VAE."
+        )
     return WanVAEConfig(
         base_width=channels("encoder.conv1.weight"),
         widths=tuple(stage[-1] for stage in stages),

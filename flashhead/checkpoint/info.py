@@ -1,4 +1,5 @@
-"""A description of a checkpoint from its headers: no weight is read (a .pth is memory-mapped)."""
+"""A description of a checkpoint from its headers. No weight is read, but in a .pth of torch's older
+format, which cannot be mapped."""
 
 import hashlib
 import math

@@ -1,5 +1,6 @@
 """Finding a checkpoint's files: in the published folder, and beside it (DESIGN §1.1)."""
 
+import difflib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,13 +24,16 @@ _ADAPTER_CACHE = "models--z-rx--leaptalk"
 
 
 def find_variants(root: Path) -> list[str]:
-    """The variants whose files are in a published folder, or an adapter of theirs beside it."""
-    return [
-        variant.name
+    """The variants whose generator is in a published folder, be it a half of it, with the adapter
+    that they need; where there is none, those whose folder is."""
+    folders = {
+        variant.name: root / variant.generator
         for variant in VARIANTS.values()
-        if (root / variant.generator / CONFIG).is_file()
+        if (root / variant.generator).is_dir()
         and (not variant.adapts or find_adapter(root) is not None)
-    ]
+    }
+    begun = [v for v, f in folders.items() if (f / CONFIG).is_file() or (f / WEIGHTS).is_file()]
+    return begun or list(folders)
 
 
 def find_adapter(root: Path) -> Path | None:
@@ -154,7 +158,7 @@ def _choose_variant(root: Path, variant: str | None) -> str:
             raise CheckpointError(
                 f"{root} holds several variants ({', '.join(present)}); name the one to load."
             )
-    if variant not in present and VARIANTS[variant].adapts not in present:
+    if not (root / GENERATOR_FOLDERS[variant]).is_dir():
         raise CheckpointError(
             f"{root} has no {GENERATOR_FOLDERS[variant]} folder, which variant '{variant}' needs; "
             f"it holds {', '.join(present)}. Download it from {REPOSITORY}."
@@ -165,7 +169,18 @@ def _choose_variant(root: Path, variant: str | None) -> str:
 def require(file: Path, repository: str) -> None:
     """Raise `CheckpointError` unless a file is there; it says where to download it."""
     if not file.is_file():
-        raise CheckpointError(f"{file} does not exist; download it from {repository}.")
+        raise CheckpointError(f"{_absence(file)}; download it from {repository}.")
+
+
+def _absence(file: Path) -> str:
+    """What is in the place of a file that is not there, as the beginning of a sentence."""
+    if file.is_dir():
+        return f"{file} is a folder; expected the file of this name"
+    beside = sorted(file.parent.iterdir()) if file.parent.is_dir() else []
+    names = {path.name.lower(): path.name for path in beside if path != file}
+    for near in difflib.get_close_matches(file.name.lower(), names, n=1, cutoff=0.8):
+        return f"{file} does not exist ({names[near]} does: this file under a wrong name?)"
+    return f"{file} does not exist"
 
 
 def _find_vae(root: Path, variant: str) -> Path:
@@ -174,21 +189,22 @@ def _find_vae(root: Path, variant: str) -> Path:
     found = next((folder / name for name in names if (folder / name).is_file()), None)
     if found is None:
         raise CheckpointError(
-            f"{folder / names[0]} does not exist; variant '{variant}' needs it. Download it from "
+            f"{_absence(folder / names[0])}; variant '{variant}' needs it. Download it from "
             f"{REPOSITORY}, or say where the VAE is."
         )
     return found
 
 
 def _find_audio_encoder(root: Path) -> Path:
-    folders = [folder for folder in _audio_folders(root) if (folder / CONFIG).is_file()]
+    folders = [folder for folder in _audio_folders(root) if folder.is_dir()]
     if not folders:
         raise CheckpointError(
             f"{root / AUDIO_ENCODER} does not exist, nor beside the folder; download "
             f"{AUDIO_REPOSITORY} ({CONFIG} and {AUDIO_WEIGHTS}) into it, or say where the audio "
             "encoder is."
         )
-    return next((f for f in folders if (f / AUDIO_WEIGHTS).is_file()), folders[0])
+    names = CONFIG, AUDIO_WEIGHTS
+    return max(folders, key=lambda folder: sum((folder / name).is_file() for name in names))
 
 
 def _audio_folders(root: Path) -> Iterator[Path]:

@@ -4,11 +4,12 @@ Ours is diffusers'. The original numbers its blocks in one flat list, described 
 metadata; reading that list gives both the sizes and the new names.
 """
 
-import json
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, reason, shown
+from ..files import read_object
 from ..models.config import LTXVAEConfig
 from .configs import read_ltx_config
 from .weights import Weights
@@ -38,7 +39,7 @@ def read_original(file: Weights) -> tuple[LTXVAEConfig, dict[str, str]]:
     Raises `CheckpointError` when the metadata's config is missing or of a later LTX VAE.
     """
     try:
-        config = json.loads(file.metadata["config"])["vae"]
+        config = read_object(file.metadata["config"])["vae"]
         blocks = [tuple(b) for b in config.get("encoder_blocks") or config["blocks"]]
         decoder_blocks = [tuple(b) for b in config.get("decoder_blocks") or config["blocks"]]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -58,15 +59,15 @@ def read_original(file: Weights) -> tuple[LTXVAEConfig, dict[str, str]]:
         if later is None:
             names = _block_names(kinds, encoder=True)
             sizes = _read_sizes(config, zip(names, blocks, strict=True))
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise CheckpointError(
             f"{file.where}: the blocks that the safetensors metadata lists are not an LTX 0.9.0 "
-            f"VAE's ({type(error).__name__}: {error}); use the file as published."
+            f"VAE's ({type(error).__name__}: {reason(error)}); use the file as published."
         ) from error
     if later is not None:
         raise CheckpointError(
-            f"{file.where}: this LTX VAE has a '{later}' block, so it is later than the 0.9.0 that "
-            f"Lite was trained with; expected {', '.join(_KINDS)} only."
+            f"{file.where}: this LTX VAE has a {shown(later)} block, so it is later than "
+            f"the 0.9.0 that Lite was trained with; expected {', '.join(_KINDS)} only."
         )
     renames = {f"encoder.down_blocks.{n}": f"encoder.{name}" for n, name in enumerate(names)}
     names = _block_names(decoder_kinds, encoder=False)
@@ -112,7 +113,7 @@ def _read_sizes(
     config: Mapping[str, Any], blocks: Iterable[tuple[str, tuple[str, Any]]]
 ) -> dict[str, Any]:
     """What diffusers' config.json would say, from the encoder's blocks: (name, (kind, sizes))."""
-    widths = [config.get("encoder_base_channels", 128)]
+    widths = [operator.index(config.get("encoder_base_channels", 128))]  # no list, to be doubled
     layers: list[int] = []
     scaling: list[bool] = []
     for name, (kind, sizes) in blocks:

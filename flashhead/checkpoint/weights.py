@@ -1,6 +1,5 @@
 """Reading weight files and putting tensors into networks, with errors that name file and key."""
 
-import json
 import math
 import mmap
 import pickle
@@ -15,7 +14,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ..dtypes import SAFETENSORS_NAMES
-from ..errors import CheckpointError
+from ..errors import CheckpointError, reason, shown
+from ..files import fault_of, read_object
 from ..models.backend import TORCH, Backend, build
 
 Network = TypeVar("Network", bound=nn.Module, covariant=True)
@@ -23,6 +23,7 @@ Shape = tuple[int, ...]
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
 _DTYPES = {name: dtype for dtype, name in SAFETENSORS_NAMES.items()}
+_ZIP = b"PK\x03\x04"
 _READ_BETWEEN_MAPPINGS = 64 * 2**20
 
 
@@ -63,6 +64,15 @@ class Weights:
         """A tensor, on the CPU; it may be the file's own memory-mapped bytes."""
         raise NotImplementedError
 
+    def check_dtype(self, key: str) -> None:
+        """Raise `CheckpointError` for a tensor in a dtype that no network is stored in."""
+        dtype = self.entries[key].dtype
+        if dtype not in _DTYPES:
+            raise CheckpointError(
+                f"{self.where}: the key '{key}' is stored as {dtype}; expected one of "
+                f"{', '.join(_DTYPES)}."
+            )
+
     def release(self) -> None:
         """Give back the memory that reading took; tensors that are still in use stay valid."""
         raise NotImplementedError
@@ -76,17 +86,16 @@ class WeightFile(Weights):
     """
 
     def __init__(self, path: Path):
+        check_file(path)
         try:
             with safe_open(path, framework="pt") as checked:  # it finds what is wrong with a header
                 metadata = checked.metadata() or {}
             with path.open("rb") as file:
                 length = int.from_bytes(file.read(8), "little")
-                header: dict[str, Any] = json.loads(file.read(length))
-        except FileNotFoundError as error:
-            raise CheckpointError(f"{path} does not exist.") from error
-        except (SafetensorError, OSError) as error:
+                header = read_object(file.read(length))
+        except (SafetensorError, OSError, ValueError) as error:
             raise CheckpointError(
-                f"{path} is truncated or no safetensors file ({error}); download it again."
+                f"{path} is truncated or no safetensors file ({reason(error)}); download it again."
             ) from error
         header.pop("__metadata__", None)
         self._read: list[StoredTensor] = []
@@ -104,13 +113,9 @@ class WeightFile(Weights):
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
 
     def __getitem__(self, key: str) -> Tensor:
+        self.check_dtype(key)
         entry = self.entries[key]
-        dtype = _DTYPES.get(entry.dtype)
-        if dtype is None:
-            raise CheckpointError(
-                f"{self.where}: the key '{key}' is stored as {entry.dtype}; expected one of "
-                f"{', '.join(_DTYPES)}."
-            )
+        dtype = _DTYPES[entry.dtype]
         count = math.prod(entry.shape)
         if count == 0:
             return torch.empty(entry.shape, dtype=dtype)
@@ -129,10 +134,15 @@ class WeightFile(Weights):
 
 
 class TorchFile(Weights):
-    """A file of `torch.save` that holds tensors by name and nothing else; memory-mapped."""
+    """A file of `torch.save` that holds tensors by name and nothing else.
+
+    Its zip format is memory-mapped. Its older one, in which the Wan VAE was published, cannot be:
+    that file is in memory whole, and `release` lets go of the tensors that were read.
+    """
 
     def __init__(self, path: Path):
-        self._tensors, self._read = _load_tensors(path), 0
+        self._tensors, self._mapped = _load_tensors(path)
+        self._read: list[str] = []
         entries = {
             key: StoredTensor(
                 SAFETENSORS_NAMES.get(tensor.dtype, str(tensor.dtype)),
@@ -144,30 +154,64 @@ class TorchFile(Weights):
         super().__init__(path, entries, {})
 
     def __getitem__(self, key: str) -> Tensor:
-        self._read += self.entries[key].nbytes
-        return self._tensors[key]
+        self.check_dtype(key)
+        if key not in self._tensors:  # let go before
+            self._tensors.clear()
+            self._tensors, self._mapped = _load_tensors(self.path)
+        self._read.append(key)
+        # A copy, because a small tensor that stays would keep the space of large ones apart.
+        return self._tensors[key] if self._mapped else self._tensors[key].clone()
 
     def release(self) -> None:
-        # The mapping is torch's own, and is given back by opening another: not for every tensor.
-        if self._read > _READ_BETWEEN_MAPPINGS:
-            self._tensors, self._read = _load_tensors(self.path), 0
+        if not self._mapped:
+            for key in self._read:
+                self._tensors.pop(key, None)
+        # torch's own mapping is given back by opening another: not for every tensor.
+        elif sum(self.entries[key].nbytes for key in self._read) > _READ_BETWEEN_MAPPINGS:
+            self._tensors, self._mapped = _load_tensors(self.path)
+        else:
+            return
+        self._read.clear()
 
 
-def _load_tensors(path: Path) -> dict[str, Tensor]:
+def _load_tensors(path: Path) -> tuple[dict[str, Tensor], bool]:
+    """The tensors of a file of torch.save, and whether they are its memory-mapped bytes."""
+    check_file(path)
     try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} does not exist.") from error
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        with path.open("rb") as file:
+            mapped = file.read(len(_ZIP)) == _ZIP
+        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except Exception as error:  # torch's unpickler raises whatever a damaged file leads it to
+        # Its own error advises to run what is in the file.
+        unsafe = isinstance(error, pickle.UnpicklingError)
+        why = "it holds what torch does not load safely" if unsafe else reason(error)
         raise CheckpointError(
-            f"{path} is truncated or no file of plain weights ({reason}); download it again."
+            f"{path} is truncated or no file of plain weights ({why}); download it again."
         ) from error
     if not isinstance(tensors, dict) or not all(
-        isinstance(tensor, Tensor) for tensor in tensors.values()
+        isinstance(key, str) and _is_plain(tensor) for key, tensor in tensors.items()
     ):
         raise CheckpointError(f"{path} holds more than tensors by name; it is another file.")
-    return tensors
+    # Views may repeat a few bytes without end, and what is stored nowhere has any size.
+    if sum(tensor.nbytes for tensor in tensors.values()) > path.stat().st_size:
+        raise CheckpointError(f"{path} is damaged: it is smaller than its tensors.")
+    return {key: tensor.detach() for key, tensor in tensors.items()}, mapped
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether an unpickled value is a tensor of numbers in memory."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and value.device.type == "cpu"
+        and not value.is_quantized
+    )
+
+
+def check_file(path: Path) -> None:
+    """Raise `CheckpointError` where a path is no file at all, or a file in another's place."""
+    if fault := fault_of(path):
+        raise CheckpointError(f"{path} {fault}.")
 
 
 def open_weights(path: Path) -> Weights:
@@ -213,13 +257,19 @@ class Component(Generic[Network]):
                 )
             if found != expected:
                 raise CheckpointError(
-                    f"{self.file.where}: the key '{key}' has shape {found}; expected {expected}."
+                    f"{self.file.where}: the key '{key}' has shape {shown(found)}; expected "
+                    f"{expected}."
                 )
 
     @cached_property
     def plain(self) -> Network:
         """The network of plain torch layers on the meta device: its keys and shapes, no weights."""
-        return build(lambda: self.network(self.config, TORCH))
+        try:
+            return build(lambda: self.network(self.config, TORCH))
+        except (ArithmeticError, RuntimeError, ValueError) as error:
+            raise CheckpointError(
+                f"{self.file.where}: no network can have the sizes of its config ({reason(error)})."
+            ) from error
 
     def load(
         self,

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FIXTURES = ROOT / "tests" / "fixtures"
 CHECKPOINT = "tiny"
 CHECKPOINT_PARTS = ("Model_Lite", "VAE_LTX", "Model_Pro", "VAE_Wan", "wav2vec2-base-960h")
-WAN_VAE = "wan_2.1_vae.safetensors"
+WAN_VAE = "wan/wan_2.1_vae.safetensors"
 PORTRAIT = "portrait.png"
 SPEECH = "speech.wav"
 
@@ -108,8 +108,10 @@ def prepare(base: Path, broken: Mapping[str, str], extra: Sequence[Path] = ()) -
     for part in CHECKPOINT_PARTS:
         shutil.copytree(FIXTURES / "tiny-checkpoint" / part, checkpoint / part)
     # What ComfyUI users have the Wan VAE as: the same keys in a safetensors file.
-    wan = torch.load(checkpoint / "VAE_Wan" / "Wan2.1_VAE.pth", weights_only=True)
-    (base / "models" / "vae").mkdir()
+    published = checkpoint / "VAE_Wan" / "Wan2.1_VAE.pth"
+    wan = torch.load(published, weights_only=True)
+    torch.save(wan, published, _use_new_zipfile_serialization=False)  # as it is published
+    (base / "models" / "vae" / WAN_VAE).parent.mkdir(parents=True)
     save_file(wan, base / "models" / "vae" / WAN_VAE)
     shutil.copyfile(FIXTURES / "goldens" / "portrait.png", base / "input" / PORTRAIT)
     (base / "input" / SPEECH).write_bytes(hum(seconds=1.5))

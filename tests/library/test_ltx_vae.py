@@ -145,7 +145,7 @@ def test_later_vaes_and_bare_files_are_refused(change, message, checkpoint, tmp_
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("_class_name", "AutoencoderKLWan", "AutoencoderKLWan; expected AutoencoderKLLTXVideo"),
+        ("_class_name", "AutoencoderKLWan", "'AutoencoderKLWan'; expected AutoencoderKLLTXVideo"),
         ("timestep_conditioning", True, "expected False"),
         ("patch_size_t", 2, "expected 1"),
         ("latent_channels", 16, r"shape \(8,.*expected \(16,|has shape"),

@@ -246,7 +246,7 @@ def test_wrong_files_are_one_clear_error(tmp_path, weights, monkeypatch):
     (tmp_path / "cut.pth").write_bytes(FILE.read_bytes()[:500_000])
     refused(tmp_path / "cut.pth", "truncated")
     (tmp_path / "text.pth").write_text("<html>404</html>")
-    refused(tmp_path / "text.pth", "truncated or no file")
+    refused(tmp_path / "text.pth", "a web page")
     (tmp_path / "empty.pth").touch()
     refused(tmp_path / "empty.pth", "truncated or no file")
     (tmp_path / "cut.safetensors").write_bytes(b"\x40\0\0\0\0\0\0\0{")
