@@ -52,6 +52,10 @@ class AudioWarning(FlashHeadWarning):
     """Audio that is damaged, mixed in another way than others, or far too loud."""
 
 
+class MemoryWarning(FlashHeadWarning):
+    """A device without the memory for a picture, which is made in tiles instead."""
+
+
 _short = reprlib.Repr()
 _short.maxlist = _short.maxtuple = 20
 _short.maxstring = 80

@@ -5,6 +5,7 @@ from comfy_api.latest import io
 
 from ..flashhead.media import speakers
 from ..flashhead.media.audio_source import TensorAudio
+from ..flashhead.models.memory import audio_memory
 from ..flashhead.stream.clip import AUDIO_MODES, SpeechClip
 from . import inputs
 from .models import AudioEncoderModel
@@ -52,7 +53,8 @@ class PrepareAudio(io.ComfyNode):
     ) -> io.NodeOutput:
         clip = SpeechClip.of(TensorAudio(*single_clip(audio, "audio")), cache_seconds)
         if mode == AUDIO_MODES[1]:
-            load([audio_encoder.patcher])
+            needed = audio_memory(audio_encoder.network.config, len(clip.samples))
+            load([audio_encoder.patcher], needed)
             clip = clip.encoded(audio_encoder.network, audio_encoder.geometry)
         return io.NodeOutput(PreparedAudio(clip, audio_encoder, audio), clip.frames)
 

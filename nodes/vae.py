@@ -1,23 +1,43 @@
 """The VAE under ComfyUI's memory management: ours, or core's where it is the same network."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import comfy.latent_formats
-import comfy.utils
 import torch
 from comfy import model_management as management
 
 from ..flashhead.checkpoint.weights import Component
 from ..flashhead.errors import FlashHeadError
 from ..flashhead.geometry import ChunkGeometry
+from ..flashhead.models import memory
 from ..flashhead.models.backend import sdpa
 from ..flashhead.models.devices import vae_choices, vae_dtypes
 from ..flashhead.models.limits import CheckpointLimits
+from ..flashhead.models.tiles import FrugalVAE
 from ..flashhead.models.vae import VAE
 from .models import interruptible, legal, make_backend, make_patcher
+from .progress import warn
 
 _WAN = ChunkGeometry(vae_stride=(4, 8, 8), patch_size=(1, 2, 2), latent_channels=16)
+
+
+def _tiles(sides: Sequence[int], tile: Sequence[int]) -> int:
+    """Pieces a side."""
+    return max(-(-side // piece) for side, piece in zip(sides, tile, strict=True))
+
+
+def frugal(network: VAE, warnings: list[str] | None = None) -> FrugalVAE:
+    """A VAE for one run, which goes on in tiles where memory is short. What it says of that is
+    shown, logged and added to `warnings`."""
+
+    def say(text: str) -> None:
+        warn([text])
+        if warnings is not None:
+            warnings.append(text)
+
+    return FrugalVAE(network, say)
 
 
 @dataclass(eq=False)
@@ -35,52 +55,61 @@ class FlashHeadVAE:
 
     def decode(self, samples: torch.Tensor) -> torch.Tensor:
         """Latents (B, C, t, h, w) as core exchanges them -> images (B, T, H, W, 3) in [0, 1]."""
-        management.load_models_gpu([self.patcher])
-        network = self.first_stage_model
-        video = network.decode(network.normalize(samples)).float().add(1).div(2).clamp(0, 1)
+        needed = len(samples) * self.decode_memory(samples.shape[2:])
+        management.load_models_gpu([self.patcher], memory_required=needed)
+        return self._images(frugal(self.first_stage_model), samples)
+
+    def _images(self, network: VAE, samples: torch.Tensor, tiles: int = 1) -> torch.Tensor:
+        video = network.decode(network.normalize(samples), tiles).float().add(1).div(2).clamp(0, 1)
         return video.to(management.intermediate_device()).movedim(1, -1)
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
         """Images (T, H, W, 3) in [0, 1] -> latents (1, C, t, h, w) as core exchanges them."""
-        management.load_models_gpu([self.patcher])
+        needed = self.encode_memory(pixels.shape[:3])
+        management.load_models_gpu([self.patcher], memory_required=needed)
+        return self._latents(frugal(self.first_stage_model), pixels)
+
+    def _latents(self, network: VAE, pixels: torch.Tensor, tiles: int = 1) -> torch.Tensor:
         video = pixels[..., :3].movedim(-1, 0).unsqueeze(0).mul(2).sub(1)
-        latents = self.first_stage_model.denormalize(self.first_stage_model.encode(video))
+        latents = network.denormalize(network.encode(video, tiles))
         return latents.to(management.intermediate_device())
 
+    def decode_memory(self, latents: Sequence[int]) -> int:
+        """Bytes that decoding latents (t, h, w) takes, weights aside."""
+        network: Any = self.first_stage_model
+        if isinstance(network, CoreWanVAE):
+            return network.decode_memory(latents)
+        return memory.decode_memory(network.config, network.dtype, latents)
+
+    def encode_memory(self, video: Sequence[int]) -> int:
+        """Bytes that encoding a video of (frames, height, width) takes, weights aside."""
+        network: Any = self.first_stage_model
+        if isinstance(network, CoreWanVAE):
+            return network.encode_memory(video)
+        return memory.encode_memory(network.config, network.dtype, video)
+
+    def chunk_memory(self, size: tuple[int, int]) -> int:
+        """The most that a chunk at (height, width) takes outside of its generator."""
+        video = (self.geometry.frames, *size)
+        latents = self.geometry.latent_shape(size)[1:]
+        calls = self.decode_memory(latents), self.encode_memory(video)
+        return max(*calls, memory.color_memory(video))
+
     def decode_tiled(
-        self, samples: torch.Tensor, tile_x: int, tile_y: int, overlap: int = 2, **_: Any
+        self, samples: torch.Tensor, tile_x: int, tile_y: int, **_: Any
     ) -> torch.Tensor:
-        """`decode` in overlapping tiles, sizes in latent pixels. All frames of a tile together:
-        the network is not causal in time."""
-        time, height, width = self.geometry.vae_stride
-        video = comfy.utils.tiled_scale_multidim(
-            samples,
-            lambda part: self.decode(part).movedim(-1, 1),
-            tile=(samples.shape[2], tile_y, tile_x),
-            overlap=(1, overlap, overlap),
-            upscale_amount=(lambda frames: (frames - 1) * time + 1, height, width),
-            index_formulas=(lambda frames: frames * time, height, width),
-            output_device=management.intermediate_device(),
-        )
-        return video.movedim(1, -1)
+        """`decode` in tiles of about such sizes in latent pixels; the result is the same."""
+        tiles = _tiles(samples.shape[3:], (tile_y, tile_x))
+        management.load_models_gpu([self.patcher])
+        return self._images(self.first_stage_model, samples, tiles)
 
     def encode_tiled(
-        self, pixels: torch.Tensor, tile_x: int, tile_y: int, overlap: int = 64, **_: Any
+        self, pixels: torch.Tensor, tile_x: int, tile_y: int, **_: Any
     ) -> torch.Tensor:
-        """`encode` in overlapping tiles, sizes in pixels."""
-        time, height, width = self.geometry.vae_stride
-        video = pixels[..., :3].movedim(-1, 0).unsqueeze(0)
-        return comfy.utils.tiled_scale_multidim(
-            video,
-            lambda part: self.encode(part[0].movedim(0, -1)),
-            tile=(video.shape[2], tile_y, tile_x),
-            overlap=(1, overlap, overlap),
-            upscale_amount=(lambda frames: (frames - 1) // time + 1, height, width),
-            index_formulas=(lambda frames: frames // time, height, width),
-            out_channels=self.geometry.latent_channels,
-            downscale=True,
-            output_device=management.intermediate_device(),
-        )
+        """`encode` in tiles of about such sizes in pixels; the result is the same."""
+        tiles = _tiles(pixels.shape[1:3], (tile_y, tile_x))
+        management.load_models_gpu([self.patcher])
+        return self._latents(self.first_stage_model, pixels, tiles)
 
     def spacial_compression_decode(self) -> int:
         """Pixels a latent pixel, as core's tiled nodes ask for it."""
@@ -118,15 +147,33 @@ class CoreWanVAE:
 
     def __init__(self, vae: Any):
         self._network = vae.first_stage_model
-        self._device, self.dtype = vae.device, vae.vae_dtype
+        self._vae, self._device, self.dtype = vae, vae.device, vae.vae_dtype
         latent_format = comfy.latent_formats.Wan21()
         self.normalize, self.denormalize = latent_format.process_in, latent_format.process_out
 
-    def encode(self, video: torch.Tensor) -> torch.Tensor:
-        return self.normalize(self._network.encode(video.to(self._device, self.dtype)).float())
+    # What ComfyUI asks for itself, whose network is not written as ours is.
 
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+    def decode_memory(self, latents: Sequence[int]) -> int:
+        return int(self._vae.memory_used_decode((1, self.latent_channels, *latents), self.dtype))
+
+    def encode_memory(self, video: Sequence[int]) -> int:
+        return int(self._vae.memory_used_encode((1, 3, *video), self.dtype))
+
+    # In tiles they are core's, which fade into each other and differ a little from the whole.
+
+    def encode(self, video: torch.Tensor, tiles: int = 1) -> torch.Tensor:
+        if tiles > 1:
+            images = video.add(1).div(2)[0].movedim(0, -1)
+            latents = self._vae.encode_tiled(images).to(self._device)
+        else:
+            latents = self._network.encode(video.to(self._device, self.dtype))
+        return self.normalize(latents.float())
+
+    def decode(self, latents: torch.Tensor, tiles: int = 1) -> torch.Tensor:
         latents = self.denormalize(latents.to(self._device, torch.float32))
+        if tiles > 1:
+            images = self._vae.decode_tiled(latents, tile_x=32, tile_y=32, overlap=8)
+            return images.to(self._device).movedim(-1, 1).mul(2).sub(1)
         return self._network.decode(latents.to(self.dtype)).clamp(-1, 1)
 
 
@@ -140,8 +187,8 @@ class ExchangedLatents:
         self.latent_channels, self.stride, self.dtype = vae.latent_channels, vae.stride, vae.dtype
         self.encode, self.normalize, self.denormalize = vae.encode, vae.normalize, vae.denormalize
 
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        return self._vae.decode(self.normalize(self.denormalize(latents)))
+    def decode(self, latents: torch.Tensor, tiles: int = 1) -> torch.Tensor:
+        return self._vae.decode(self.normalize(self.denormalize(latents)), tiles)
 
 
 def adapt_vae(vae: Any) -> FlashHeadVAE:

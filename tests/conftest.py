@@ -27,6 +27,7 @@ SLOW = frozenset(
         "test_generate.py::test_any_length_and_rate_gives_exactly_its_frames",
         "test_guidance.py::test_the_variant_chooses_unless_told",
         "test_import.py::test_importing_does_nothing_else",
+        "test_memory_estimates.py::test_what_pros_vae_takes",
         "test_miniature.py::test_frames_are_a_picture_of_something",
         "test_resample.py::test_torchaudio_is_not_imported_before_it_is_needed",
         "test_video.py::test_memory_does_not_grow_with_length",

@@ -36,7 +36,7 @@ def count_work(
     context = torch.empty(
         1, geometry.frames, config.audio_window, 1, config.audio_width, device="meta"
     )
-    time_condition = generator.embed_timesteps(torch.empty(1, device="meta"))
+    time_condition = generator.embed_timesteps(torch.ones(1), latents.device)
     audio = generator.embed_audio(context)
     rotary = generator.rotary(latents.shape, latents.device)
     step = _tflop(lambda: generator.denoise(latents, latents, time_condition, audio, rotary))

@@ -9,9 +9,17 @@ from typing import Any
 
 import torch
 
+from ..dtypes import torch_name
 from ..errors import CheckpointError
 from ..geometry import FPS
-from ..models.config import AudioEncoderConfig, GeneratorConfig, LTXVAEConfig, WanVAEConfig
+from ..models.config import (
+    AudioEncoderConfig,
+    CheckpointConfigs,
+    GeneratorConfig,
+    LTXVAEConfig,
+    WanVAEConfig,
+)
+from ..models.devices import precision
 from ..models.limits import PUBLISHED_SIZE
 from ..models.memory import working_memory
 from ..pocket import place_of
@@ -91,8 +99,15 @@ def _variant(root: Path, variant: str, sha256: bool) -> Iterator[Row]:
 def _whole(checkpoint: Checkpoint) -> Iterator[Row]:
     yield from _totals(checkpoint.parts.values())
     height, width = checkpoint.native_size
-    need = working_memory(checkpoint.generator.config, torch.bfloat16, (height, width))
-    yield "", f"and about {_bytes(need)} for a chunk at {width}x{height} in bfloat16 (an estimate)"
+    sizes = CheckpointConfigs(*(part.config for part in checkpoint.parts.values()))
+    need = {
+        torch_name(dtype): working_memory(
+            sizes, precision(torch.device("cpu"), sizes.vae, dtype), (height, width)
+        )
+        for dtype in (torch.float32, torch.bfloat16)
+    }
+    told = ", ".join(f"{_bytes(count)} in {name}" for name, count in need.items())
+    yield "", f"and a chunk at {width}x{height} about {told}"
     if checkpoint.limits:
         yield "trained", f"at {width}x{height} alone, on drawn faces"
 

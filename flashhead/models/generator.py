@@ -58,12 +58,11 @@ class AudioCondition:
 
 
 def timestep_embedding(timestep: Tensor, dim: int) -> Tensor:
-    """Cosines, then sines, of t * 10000^(-i / half): (N,) -> (N, dim) float32."""
-    # MPS has no float64; in float32 the angle's error is 6e-5 rad at worst.
-    wide = torch.float32 if timestep.device.type == "mps" else torch.float64
+    """Cosines, then sines, of t * 10000^(-i / half): (N,) -> (N, dim) float32, on the CPU: not
+    every device has float64."""
     half = dim // 2
-    exponents = torch.arange(half, dtype=wide, device=timestep.device) / half
-    angles = torch.outer(timestep.to(wide), 10_000.0**-exponents)
+    exponents = torch.arange(half, dtype=torch.float64) / half
+    angles = torch.outer(timestep.to("cpu", torch.float64), 10_000.0**-exponents)
     return torch.cat([angles.cos(), angles.sin()], dim=1).float()
 
 
@@ -163,14 +162,20 @@ class Generator(nn.Module):
     def _blocks(self) -> Iterable[Block]:
         return cast("Iterable[Block]", self.blocks)  # a ModuleList has no type of its elements
 
-    def embed_timesteps(self, timesteps: Tensor) -> TimeCondition:
-        """Modulations for timesteps (N,) in 0..1000 (DESIGN §1.2, step 2)."""
+    def embed_timesteps(
+        self, timesteps: Tensor, device: torch.device | None = None
+    ) -> TimeCondition:
+        """Modulations for timesteps (N,) in 0..1000 (DESIGN §1.2, step 2).
+
+        They are made on the backend's device, or where that is None on `device` (None: where the
+        timesteps are).
+        """
         dtype = self.backend.dtype
-        timesteps = self.backend.to(timesteps, torch.float32)
+        device = self.backend.device or device or timesteps.device
+        timesteps = timesteps.float()
         # As when the weights were distilled: 937.5 becomes 936 (DESIGN §1.6).
         rounded = timesteps.to(dtype) if dtype == torch.bfloat16 else timesteps
-        device = timesteps.device
-        sinusoid = timestep_embedding(rounded, self.config.freq_dim).to(dtype)
+        sinusoid = timestep_embedding(rounded, self.config.freq_dim).to(device, dtype)
         embedded = self.time_embedding(sinusoid)
         projected = self.time_projection(embedded).unflatten(1, (1, 6, -1))
         own = torch.cat([self.backend.cast(b.modulation, dtype, device) for b in self._blocks()])
@@ -178,7 +183,7 @@ class Generator(nn.Module):
         blocks[:, :, 1::3] += 1
         head = self.backend.cast(self.head.modulation, dtype, device) + embedded.unsqueeze(1)
         head[:, 1] += 1
-        return TimeCondition(timesteps, blocks, head)
+        return TimeCondition(timesteps.to(device), blocks, head)
 
     def embed_audio(self, audio: Tensor) -> AudioCondition:
         """Cross-attention keys and values for audio context (B, frames, window, layers, channels).

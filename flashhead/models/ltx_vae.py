@@ -8,8 +8,9 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .backend import TORCH, Backend, named
+from .backend import TORCH, Backend, convolved_frames, named
 from .config import LTXVAEConfig
+from .tiles import in_tiles
 from .vae import VideoAutoencoder, channel_energy
 
 
@@ -40,7 +41,13 @@ class TimePaddedConv3d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         front = x[:, :, :1].expand(-1, -1, self.front, -1, -1)
         back = x[:, :, -1:].expand(-1, -1, self.back, -1, -1)
-        return self.conv(torch.cat([front, x, back], dim=2))
+        return self.conv(convolved_frames(front, x, back))
+
+
+def _reach(layers: nn.Module) -> int:
+    """How far layers see, if all were at the resolution of their input: no less than they do."""
+    convs = (layer for layer in layers.modules() if isinstance(layer, TimePaddedConv3d))
+    return sum((conv.front + conv.back) // 2 for conv in convs)
 
 
 class ResnetBlock(nn.Module):
@@ -132,8 +139,14 @@ class Encoder(nn.Module):
             widths[-1], config.latent_channels + 1, backend, causal=causal
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.mid_block(self.down_blocks(self.conv_in(x)))
+    def forward(self, x: Tensor, tiles: int = 1) -> Tensor:
+        finest, *coarser = self.down_blocks.children()
+        shrink = 2 if hasattr(finest, "downsamplers") else 1
+        after = sum(_reach(layer) for name, layer in finest.named_children() if name == "conv_out")
+        reach = _reach(self.conv_in) + _reach(finest) + (shrink - 1) * after
+        x = in_tiles(lambda x: finest(self.conv_in(x)), x, tiles, reach, shrink=shrink)
+        for block in (*coarser, self.mid_block):
+            x = block(x)
         return self.conv_out(functional.silu(pixel_norm(x)))
 
 
@@ -153,9 +166,16 @@ class Decoder(nn.Module):
             widths[-1], config.out_channels * config.patch_size**2, backend, causal=causal
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.up_blocks(self.mid_block(self.conv_in(x)))
-        return self.conv_out(functional.silu(pixel_norm(x)))
+    def forward(self, x: Tensor, tiles: int = 1) -> Tensor:
+        *coarser, finest = self.up_blocks.children()
+        for block in (self.conv_in, self.mid_block, *coarser):
+            x = block(x)
+        grow = 2 if finest.upsamplers else 1
+        reach = _reach(finest) + _reach(self.conv_out)
+        return in_tiles(lambda x: self._finish(finest, x), x, tiles, reach, grow=grow)
+
+    def _finish(self, finest: nn.Module, x: Tensor) -> Tensor:
+        return self.conv_out(functional.silu(pixel_norm(finest(x))))
 
 
 class LTXVAE(VideoAutoencoder):
@@ -185,13 +205,13 @@ class LTXVAE(VideoAutoencoder):
         p = self.config.patch_size
         return rearrange(patches, "b (c pw ph) t h w -> b c t (h ph) (w pw)", ph=p, pw=p)
 
-    def moments(self, video: Tensor) -> Tensor:
-        return self.encoder(self.patches(self.backend.to(video)))
+    def moments(self, video: Tensor, tiles: int = 1) -> Tensor:
+        return self.encoder(self.patches(self.backend.to(video)), tiles)
 
-    def decode(self, latents: Tensor) -> Tensor:
+    def decode(self, latents: Tensor, tiles: int = 1) -> Tensor:
         """Normalised latents (B, C, t, h, w) -> video (B, 3, 1 + (t-1)*stride, H, W).
 
         The video is nominally in [-1, 1], not clamped, in the compute dtype.
         """
         latents = self.unstandardize(self.backend.to(latents, torch.float32))
-        return self.from_patches(self.decoder(latents.to(self.backend.dtype)))
+        return self.from_patches(self.decoder(latents.to(self.backend.dtype), tiles))

@@ -1,34 +1,85 @@
-"""Estimates of the memory that a chunk takes in addition to the weights."""
+"""Peak bytes of activations, weights aside, of each call that networks are used in.
+
+Counted on the meta device, attention as a fused kernel; a test counts again. What libraries take
+for themselves, such as cuDNN's workspace, comes on top.
+"""
 
 import math
 from collections.abc import Sequence
 
 import torch
 
-from ..geometry import CHUNK_FRAMES
-from .config import GeneratorConfig
+from ..geometry import CHUNK_FRAMES, SAMPLE_RATE
+from .config import AudioEncoderConfig, CheckpointConfigs, GeneratorConfig, LTXVAEConfig, VAEConfig
+from .devices import Precision
 
-# Counted, not measured: the widest decoder stage holds about 8 values a pixel in five tensors at
-# once, colour matching three float32 values in about ten; a transformer block holds about 12
-# tensors of its width and two of its FFN's.
-_VIDEO_VALUES = 40
-_COLOR_BYTES = 120
-_TOKEN_WIDTHS = 12
+Shape = Sequence[int]
+# Tensors of the widest activation that are alive at a VAE's peak: (decode, encode).
+_LTX_TENSORS, _WAN_TENSORS = (6.4, 6.5), (11.4, 8.8)
+# In colour matching: bytes of a pixel that waits or is done, and of those that it is at work on.
+_PIXEL_BYTES, _WORK_BYTES, _PIXELS_AT_WORK = 18, 120, 2**20
 
 
-def transformer_memory(config: GeneratorConfig, dtype: torch.dtype, latents: Sequence[int]) -> int:
-    """Peak bytes of activations in one denoising step, for one sample's latents (T, h, w)."""
+def sampling_memory(config: GeneratorConfig, dtype: torch.dtype, latents: Shape) -> int:
+    """Of a denoising step on latents (t, h, w) of one sample, with the audio's keys and values."""
     tokens = math.prod(latents) // math.prod(config.patch_size)
-    return tokens * (_TOKEN_WIDTHS * config.dim + 2 * config.ffn_dim) * dtype.itemsize
+    step = tokens * (6 * config.dim + 2 * config.ffn_dim)
+    audio = 2 * config.num_layers * latents[0] * config.audio_tokens * config.dim
+    return (step + audio) * dtype.itemsize
 
 
-def working_memory(config: GeneratorConfig, dtype: torch.dtype, size: tuple[int, int]) -> int:
-    """Estimated bytes at the peak of generating one chunk at (height, width), without weights."""
-    stride = config.vae_stride
-    latents = ((CHUNK_FRAMES - 1) // stride[0] + 1, size[0] // stride[1], size[1] // stride[2])
-    pixels = CHUNK_FRAMES * size[0] * size[1]
-    video = pixels * (_VIDEO_VALUES * dtype.itemsize + _COLOR_BYTES)
-    return max(transformer_memory(config, dtype, latents), video)
+def decode_memory(config: VAEConfig, dtype: torch.dtype, latents: Shape) -> int:
+    """Of decoding latents (t, h, w)."""
+    (t, h, w), stride = latents, config.stride
+    video = (1 + (t - 1) * stride[0], h * stride[1], w * stride[2])
+    return _vae_memory(config, dtype, video, decode=True)
+
+
+def encode_memory(config: VAEConfig, dtype: torch.dtype, video: Shape) -> int:
+    """Of encoding a video of (frames, height, width)."""
+    return _vae_memory(config, dtype, video, decode=False)
+
+
+def _vae_memory(config: VAEConfig, dtype: torch.dtype, video: Shape, *, decode: bool) -> int:
+    frames, height, width = video
+    if isinstance(config, LTXVAEConfig):  # all frames at once
+        positions = frames * height * width // config.patch_size**2
+        tensors, channels = _LTX_TENSORS, config.block_out_channels[0]
+    else:  # a group of frames at a time, with what is kept of those before
+        positions = config.stride[0] * height * width
+        tensors, channels = _WAN_TENSORS, config.widths[0]
+    pixels = 3 * math.prod(video)
+    return int((positions * channels * tensors[0 if decode else 1] + pixels) * dtype.itemsize)
+
+
+def color_memory(video: Shape) -> int:
+    """Of matching the colours of (frames, height, width), and of the images that are made then."""
+    pixels = math.prod(video)
+    matching = _PIXEL_BYTES * pixels + _WORK_BYTES * min(pixels, _PIXELS_AT_WORK)
+    return max(matching, 3 * 12 * pixels)
+
+
+def audio_memory(config: AudioEncoderConfig, samples: int) -> int:
+    """Of encoding samples at 16 kHz, in float32: the first convolution's result, twice."""
+    return 2 * config.conv_dim[0] * samples // config.conv_stride[0] * torch.float32.itemsize
+
+
+def working_memory(
+    sizes: CheckpointConfigs, dtypes: Precision, size: tuple[int, int], seconds: float = 8.0
+) -> int:
+    """Of a run at (height, width): the most that one call takes, the portrait's and the chunks'.
+
+    seconds: of audio that is encoded at once.
+    """
+    latents = sizes.generator.geometry.latent_shape(size)[1:]
+    video = (CHUNK_FRAMES, *size)
+    return max(
+        sampling_memory(sizes.generator, dtypes.generator, latents),
+        decode_memory(sizes.vae, dtypes.vae, latents),
+        encode_memory(sizes.vae, dtypes.vae, video),
+        color_memory(video),
+        audio_memory(sizes.audio_encoder, round(seconds * SAMPLE_RATE)),
+    )
 
 
 def fits(needed: int, device: torch.device) -> bool:

@@ -11,7 +11,8 @@ from .backend import Backend
 class VAE(Protocol):
     """A video autoencoder: `LTXVAE`, `WanVAE` or a host's.
 
-    stride: frames, rows and columns per latent, (t, h, w). dtype: what it computes in.
+    stride: frames, rows and columns per latent, (t, h, w). dtype: what it computes in. tiles: into
+    how many pieces a side the picture is cut where it takes most memory.
     """
 
     latent_channels: int
@@ -20,10 +21,10 @@ class VAE(Protocol):
     @property
     def dtype(self) -> torch.dtype: ...
 
-    def encode(self, video: Tensor) -> Tensor:
+    def encode(self, video: Tensor, tiles: int = 1) -> Tensor:
         """Video (B, 3, T, H, W) in [-1, 1] -> normalised latents (B, C, t, h, w) float32."""
 
-    def decode(self, latents: Tensor) -> Tensor:
+    def decode(self, latents: Tensor, tiles: int = 1) -> Tensor:
         """Normalised latents (B, C, t, h, w) -> video (B, 3, T, H, W), about [-1, 1]."""
 
     def normalize(self, latents: Tensor) -> Tensor:
@@ -49,7 +50,7 @@ class VideoAutoencoder(nn.Module):
     def dtype(self) -> torch.dtype:
         return self.backend.dtype
 
-    def encode(self, video: Tensor) -> Tensor:
+    def encode(self, video: Tensor, tiles: int = 1) -> Tensor:
         """Video (B, 3, T, H, W) in [-1, 1] -> normalised latents (B, C, t, h, w) float32.
 
         They are the posterior's mean: nothing is random. Raises `ValueError` unless T is 1 + a
@@ -61,9 +62,9 @@ class VideoAutoencoder(nn.Module):
                 f"A video of {t} frames at {w}x{h} does not fit the VAE: expected 1 + n * "
                 f"{stride[0]} frames, width and height multiples of {stride[1]}."
             )
-        return self.standardize(self.moments(video)[:, : self.latent_channels].float())
+        return self.standardize(self.moments(video, tiles)[:, : self.latent_channels].float())
 
-    def moments(self, video: Tensor) -> Tensor:
+    def moments(self, video: Tensor, tiles: int = 1) -> Tensor:
         """The encoder's channels for a video that fits it: means (B, C, t, h, w), log-variances."""
         raise NotImplementedError
 

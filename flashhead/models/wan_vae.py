@@ -6,7 +6,8 @@ before is kept in a `FeatureCache`, a new one for every call. Tensors are (B, C,
 channels last in memory: tensor cores want that, and frames become a batch of images without a copy.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import chain, zip_longest
 
 import torch
@@ -16,6 +17,7 @@ from torch.nn import functional
 
 from .backend import TORCH, Backend
 from .config import WanVAEConfig
+from .tiles import in_tiles
 from .vae import VideoAutoencoder, channel_energy
 
 LATENTS_MEAN = (
@@ -185,23 +187,44 @@ def _head(in_channels: int, out_channels: int, backend: Backend) -> nn.ModuleDic
     return nn.ModuleDict({"0": norm, "2": conv})
 
 
+Layer = Callable[[Tensor, FeatureCache], Tensor]
+
+
+def run(layers: Iterable[Layer], x: Tensor, cache: FeatureCache) -> Tensor:
+    """Layers one after the other."""
+    for layer in layers:
+        x = layer(x, cache)
+    return x
+
+
 class Coder(nn.Module):
-    """Runs its children in order: a convolution, two lists of blocks, a norm and a convolution."""
+    """Runs its children in order: a convolution, two lists of blocks, a norm and a convolution.
+
+    fine: how many layers there are from the pixels to the second change of size, which take most of
+    the memory. step: pixels to a position behind them. reach: pixels that they see around one.
+    """
+
+    def __init__(self, config: WanVAEConfig, blocks: int):
+        super().__init__()
+        changes = min(2, len(config.temporal))
+        self.fine, self.step = 1 + changes * (blocks + 1), 2**changes
+        self.reach = 1 + sum(2**n * (2 * blocks + 2) for n in range(changes))
+
+    def layers(self) -> list[Layer]:
+        conv1, *parts, head = self.children()
+        norm, conv = head.children()
+        blocks = chain.from_iterable(part.children() for part in parts)
+        return [partial(causal_conv, conv1), *blocks, partial(causal_conv, conv, norm=norm)]
 
     def forward(self, x: Tensor, cache: FeatureCache) -> Tensor:
-        conv1, *parts, head = self.children()
-        x = causal_conv(conv1, x, cache)
-        for block in chain.from_iterable(part.children() for part in parts):
-            x = block(x, cache)
-        norm, conv = head.children()
-        return causal_conv(conv, x, cache, norm)
+        return run(self.layers(), x, cache)
 
 
 class Encoder(Coder):
     """A group of frames (B, 3, T, H, W) -> moments (B, 2 * latent_channels, t, h, w)."""
 
     def __init__(self, config: WanVAEConfig, backend: Backend):
-        super().__init__()
+        super().__init__(config, config.residual_blocks)
         width = config.base_width
         self.conv1 = _conv(3, width, backend)
         self.downsamples = nn.ModuleList()
@@ -219,7 +242,7 @@ class Decoder(Coder):
     """A latent frame (B, latent_channels, 1, h, w) -> its frames (B, 3, T, H, W)."""
 
     def __init__(self, config: WanVAEConfig, backend: Backend):
-        super().__init__()
+        super().__init__(config, config.residual_blocks + 1)
         width = config.widths[-1]
         self.conv1 = _conv(config.latent_channels, width, backend)
         self.middle = _middle(width, backend)
@@ -256,13 +279,38 @@ class WanVAE(VideoAutoencoder):
     def _enter(self, x: Tensor) -> Tensor:
         return self.backend.to(x).contiguous(memory_format=torch.channels_last_3d)
 
-    def moments(self, video: Tensor) -> Tensor:
-        cache: FeatureCache = {}
+    def _in_tiles(
+        self,
+        layers: Iterable[Layer],
+        groups: Sequence[Tensor],
+        tiles: int,
+        reach: int,
+        **scale: int,
+    ) -> Sequence[Tensor]:
+        """Layers on groups of frames: of each tile all of them, before the next tile."""
+        before, after = [group.shape[2] for group in groups], list[int]()
+
+        def code(x: Tensor) -> Tensor:
+            cache: FeatureCache = {}
+            coded = [run(layers, self._enter(part), cache) for part in x.split(before, dim=2)]
+            after[:] = [part.shape[2] for part in coded]
+            return torch.cat(coded, dim=2)
+
+        return in_tiles(code, torch.cat([*groups], dim=2), tiles, reach, **scale).split(
+            after, dim=2
+        )
+
+    def moments(self, video: Tensor, tiles: int = 1) -> Tensor:
+        coder, cache = self.encoder, FeatureCache()
+        layers = coder.layers()
         groups = video.split([1] + [self.stride[0]] * (video.shape[2] // self.stride[0]), dim=2)
-        moments = [self.conv1(self.encoder(self._enter(group), cache)) for group in groups]
+        if tiles > 1:
+            fine, layers = layers[: coder.fine], layers[coder.fine :]
+            groups = self._in_tiles(fine, groups, tiles, coder.reach, shrink=coder.step)
+        moments = [self.conv1(run(layers, self._enter(group), cache)) for group in groups]
         return torch.cat(moments, dim=2)
 
-    def decode(self, latents: Tensor) -> Tensor:
+    def decode(self, latents: Tensor, tiles: int = 1) -> Tensor:
         """Normalised latents (B, C, t, h, w) -> video (B, 3, 1 + (t-1)*stride, H, W).
 
         The video is clamped to [-1, 1], in the compute dtype.
@@ -275,4 +323,13 @@ class WanVAE(VideoAutoencoder):
         cache: FeatureCache = {}
         latents = self.denormalize(self.backend.to(latents, torch.float32))
         frames = (self.conv2(self._enter(frame)) for frame in latents.split(1, dim=2))
-        return torch.cat([self.decoder(x, cache).clamp_(-1, 1) for x in frames], dim=2)
+        coder, layers = self.decoder, self.decoder.layers()
+        if tiles == 1:
+            decoded: Iterable[Tensor] = (run(layers, x, cache) for x in frames)
+        else:
+            coarse, fine = layers[: -coder.fine], layers[-coder.fine :]
+            features = [run(coarse, x, cache) for x in frames]
+            cache.clear()
+            reach = -(-coder.reach // coder.step)
+            decoded = self._in_tiles(fine, features, tiles, reach, grow=coder.step)
+        return torch.cat([x.clamp_(-1, 1) for x in decoded], dim=2)

@@ -21,6 +21,7 @@ from ..image.seams import fade_seam
 from ..models.bundle import Bundle
 from ..models.generator import Generator
 from ..models.limits import native_fade, portrait_warnings
+from ..models.tiles import FrugalVAE
 from ..models.vae import VAE
 from ..models.wav2vec2 import AudioEncoder
 from ..variants import VARIANTS
@@ -265,11 +266,14 @@ class ChunkLoop:
         self.bundle, self.settings, self.geometry = bundle, settings, bundle.geometry
         self.size = settings.size or bundle.native_size
         shape = (sessions, *self.geometry.latent_shape(self.size))
+        # One for all of a run's calls, where it is not the caller's own already.
+        vae = bundle.vae
+        self.vae = vae if isinstance(vae, FrugalVAE) else FrugalVAE(vae)
         plan = plan_stream(bundle.generator, bundle.variant, settings, shape)
         cache, encoder = settings.cache_seconds, bundle.audio_encoder
         self.sampler = ChunkSampler(bundle.generator, encoder, plan, cache, predict, hooks)
         fade = native_fade(bundle.limits) if settings.seam_fade is None else settings.seam_fade
-        self.decoder = ChunkDecoder(bundle.vae, self.geometry, settings.color_match, fade, hooks)
+        self.decoder = ChunkDecoder(self.vae, self.geometry, settings.color_match, fade, hooks)
 
     def start(self, portraits: Tensor, seeds: int | tuple[int, ...] | None = None) -> StreamState:
         """The state before the first chunk of portraits (3, H, W) or (B, 3, H, W) in [-1, 1].
@@ -284,7 +288,7 @@ class ChunkLoop:
         return switch_portrait(state, self._condition(portrait))
 
     def _condition(self, portraits: Tensor) -> PortraitCondition:
-        condition = encode_portrait(self.bundle.vae, self.geometry, portraits)
+        condition = encode_portrait(self.vae, self.geometry, portraits)
         for portrait in portraits if portraits.ndim == 4 else portraits.unsqueeze(0):
             for text in portrait_warnings(self.bundle.limits, portrait):
                 warnings.warn(text, PortraitWarning, stacklevel=4)

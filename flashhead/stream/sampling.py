@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import FlashHeadError
 from ..models.generator import AudioCondition, Generator, TimeCondition
-from ..models.memory import fits, transformer_memory
+from ..models.memory import fits, sampling_memory
 
 TRAIN_TIMESTEPS = 1000
 _DISTILLED = {2: (1000, 500), 4: (1000, 750, 500, 250)}
@@ -110,14 +110,14 @@ def plan_sampling(
     if guidance != 1:
         config, (batch, _, *latents) = generator.config, shape
         if joint_guidance is None:
-            needed = transformer_memory(config, generator.backend.dtype, latents)
+            needed = sampling_memory(config, generator.backend.dtype, latents)
             joint_guidance = fits(2 * batch * needed, device)
         frames = 1 + (latents[0] - 1) * config.vae_stride[0]
         silence = torch.zeros(1, frames, config.audio_window, 1, config.audio_width, device=device)
         planned = Guidance(guidance, generator.embed_audio(silence), joint_guidance)
     return SamplingPlan(
         sigmas=tuple((schedule / TRAIN_TIMESTEPS).tolist()),
-        time=generator.embed_timesteps(schedule[:-1].to(device)),
+        time=generator.embed_timesteps(schedule[:-1], device),
         rotary=generator.rotary(shape, device),
         sampler=sampler,
         guidance=planned,

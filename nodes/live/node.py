@@ -75,11 +75,12 @@ class Live(io.ComfyNode):
         geometry.check_size(size)
         picture = portrait_of(portrait)
         warnings = portrait_warnings(models.vae.limits, picture)
-        models.load(size)
-        stream = start(models.vae, picture, settings.seed).stream
+        models.load(size, settings.cache_seconds)
+        coder = models.coder(warnings)
+        stream = start(models.vae, picture, settings.seed, coder).stream
         stages = Stages(model.load_device)
         hooks = Hooks(lambda *_: check_interrupt(), lambda name: stages.end(name))
-        loop = models.loop(settings, hooks)
+        loop = models.loop(settings, hooks, coder)
         # A device's first chunk takes far longer than the next: nobody has to wait for it.
         say("getting ready", warnings)
         loop.step(ChunkAudio(torch.zeros(geometry.new_samples)), stream)

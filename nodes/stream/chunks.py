@@ -15,8 +15,8 @@ from ..models import predictor
 from ..progress import Watch
 from ..schema import number, output, schema
 from ..types import PreparedAudio, State
-from ..vae import adapt_vae
-from .run import check_model, check_vae, load, portrait_of, start, switch
+from ..vae import adapt_vae, frugal
+from .run import check_model, check_vae, load, portrait_of, sampling_needs, start, switch
 
 
 class StartStream(io.ComfyNode):
@@ -95,7 +95,8 @@ class SampleChunk(io.ComfyNode):
         check_model(model, audio.encoder, state.geometry)
         state.check_between_chunks()
         part = audio.clip.chunk_audio(state.geometry, chunk)
-        load([model, audio.encoder.patcher], model, state.size)
+        needed = sampling_needs(model, audio.encoder, state.size, audio.clip.cache_seconds)
+        load([model, audio.encoder.patcher], *needed)
         watch = Watch(1, choices["steps"], model.load_device)
         base, generator = model.model, model.model.diffusion_model
         plan = plan_stream(generator, base.variant, settings, state.stream.portrait.latents.shape)
@@ -153,10 +154,11 @@ class DecodeChunk(io.ComfyNode):
                 "The state has no sampled chunk; connect latent and state of the same FlashHead "
                 "Sample Chunk."
             )
-        load([vae.patcher])
+        load([vae.patcher], vae.chunk_memory(state.size))
         watch = Watch(1, 1, vae.patcher.load_device)
         fade = native_fade(vae.limits)
-        decoder = ChunkDecoder(vae.first_stage_model, vae.geometry, color_match, fade, watch.hooks)
+        coder = frugal(vae.first_stage_model)
+        decoder = ChunkDecoder(coder, vae.geometry, color_match, fade, watch.hooks)
         latents = vae.first_stage_model.normalize(latent["samples"])
         sampled = SampledChunk(latents, *state.sampled)
         (frames,), stream = decoder.decode(sampled, state.stream)

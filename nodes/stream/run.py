@@ -8,11 +8,13 @@ import comfy.model_management
 import torch
 
 from ...flashhead.errors import FlashHeadError
-from ...flashhead.geometry import ChunkGeometry
+from ...flashhead.geometry import SAMPLE_RATE, ChunkGeometry
 from ...flashhead.image.portrait import prepare_portrait
+from ...flashhead.models import memory
 from ...flashhead.models.bundle import Bundle, check_encoder, check_family
 from ...flashhead.models.limits import portrait_warnings
-from ...flashhead.models.memory import working_memory
+from ...flashhead.models.tiles import FrugalVAE
+from ...flashhead.models.vae import VAE
 from ...flashhead.stream import state as streams
 from ...flashhead.stream.generate import render_clip
 from ...flashhead.stream.loop import ChunkLoop, Hooks, Recall
@@ -20,16 +22,24 @@ from ...flashhead.stream.settings import Settings
 from ..models import AudioEncoderModel, flashhead_model, predictor
 from ..progress import Watch, warn
 from ..types import PreparedAudio, State
-from ..vae import ExchangedLatents, FlashHeadVAE, adapt_vae
+from ..vae import ExchangedLatents, FlashHeadVAE, adapt_vae, frugal
 
 
-def load(patchers: list[Any], model: Any = None, size: tuple[int, int] | None = None) -> None:
-    """Have ComfyUI load what is needed now, with room to make a chunk of a model and size."""
-    needed = 0
-    if model is not None and size is not None:
-        generator = model.model.diffusion_model
-        needed = working_memory(generator.config, generator.backend.dtype, size)
-    comfy.model_management.load_models_gpu(patchers, memory_required=needed)
+def load(patchers: list[Any], *needed: int) -> None:
+    """Have ComfyUI load what is needed now, with room for the largest of these numbers of bytes."""
+    comfy.model_management.load_models_gpu(patchers, memory_required=max(needed))
+
+
+def sampling_needs(
+    model: Any, encoder: AudioEncoderModel, size: tuple[int, int], seconds: float
+) -> tuple[int, int]:
+    """Bytes that sampling a chunk takes, and encoding its audio, with so much of the past."""
+    generator = model.model.diffusion_model
+    config, dtype = generator.config, generator.backend.dtype
+    return (
+        memory.sampling_memory(config, dtype, config.geometry.latent_shape(size)[1:]),
+        memory.audio_memory(encoder.network.config, round(seconds * SAMPLE_RATE)),
+    )
 
 
 def portrait_of(image: torch.Tensor) -> torch.Tensor:
@@ -37,16 +47,25 @@ def portrait_of(image: torch.Tensor) -> torch.Tensor:
     return prepare_portrait(image, (image.shape[1], image.shape[2]))
 
 
-def _condition(vae: FlashHeadVAE, portrait: torch.Tensor) -> streams.PortraitCondition:
-    vae.geometry.check_size((portrait.shape[1], portrait.shape[2]))
+def _condition(
+    vae: FlashHeadVAE, portrait: torch.Tensor, network: VAE | None = None
+) -> streams.PortraitCondition:
+    size = (portrait.shape[1], portrait.shape[2])
+    vae.geometry.check_size(size)
     warn(portrait_warnings(vae.limits, portrait))
-    load([vae.patcher])
-    return streams.encode_portrait(vae.first_stage_model, vae.geometry, portrait)
+    load([vae.patcher], vae.encode_memory((vae.geometry.frames, *size)))
+    network = network or frugal(vae.first_stage_model)
+    return streams.encode_portrait(network, vae.geometry, portrait)
 
 
-def start(vae: FlashHeadVAE, portrait: torch.Tensor, seed: int) -> State:
-    """The state before the first chunk of a portrait (3, H, W) in [-1, 1]."""
-    return State(streams.start_stream(_condition(vae, portrait), seed), vae.geometry)
+def start(
+    vae: FlashHeadVAE, portrait: torch.Tensor, seed: int, network: VAE | None = None
+) -> State:
+    """The state before the first chunk of a portrait (3, H, W) in [-1, 1].
+
+    network: what encodes it, where a run has its own.
+    """
+    return State(streams.start_stream(_condition(vae, portrait, network), seed), vae.geometry)
 
 
 def switch(vae: FlashHeadVAE, portrait: torch.Tensor, state: State) -> State:
@@ -94,14 +113,20 @@ class StreamModels:
         check_family(flashhead_model(self.model).diffusion_model.config, self.vae.first_stage_model)
         check_model(self.model, self.encoder, self.vae.geometry)
 
-    def load(self, size: tuple[int, int]) -> None:
-        load([self.model, self.vae.patcher, self.encoder.patcher], self.model, size)
+    def load(self, size: tuple[int, int], seconds: float) -> None:
+        """seconds: of audio that is encoded with each chunk."""
+        needed = sampling_needs(self.model, self.encoder, size, seconds)
+        patchers = [self.model, self.vae.patcher, self.encoder.patcher]
+        load(patchers, self.vae.chunk_memory(size), *needed)
 
-    def loop(self, settings: Settings, hooks: Hooks) -> ChunkLoop:
-        """The library's chunk loop on these models, which must be loaded."""
+    def coder(self, warnings: list[str]) -> FrugalVAE:
+        """The VAE for one run; `warnings` gets what it says."""
+        return frugal(ExchangedLatents(self.vae.first_stage_model), warnings)
+
+    def loop(self, settings: Settings, hooks: Hooks, vae: FrugalVAE) -> ChunkLoop:
+        """The library's chunk loop on these models, which must be loaded. vae: a `coder`."""
         base, limits = self.model.model, self.vae.limits
-        vae, encoder = ExchangedLatents(self.vae.first_stage_model), self.encoder.network
-        bundle = Bundle(base.variant, base.diffusion_model, vae, encoder, limits)
+        bundle = Bundle(base.variant, base.diffusion_model, vae, self.encoder.network, limits)
         return ChunkLoop(bundle, settings, predict=predictor(self.model), hooks=hooks)
 
 
@@ -146,16 +171,17 @@ class Run:
     def chunks(self, recall: Recall | None = None) -> Iterator[tuple[torch.Tensor, State]]:
         """New frames (n, H, W, 3) of each chunk, on the device, and the state after it."""
         vae, device = self.models.vae, self.models.model.load_device
-        self.models.load(self.size)
-        state, warnings = self.state, []
+        self.models.load(self.size, self.settings.cache_seconds)
+        state, warnings = self.state, list[str]()
+        coder = self.models.coder(warnings)
         if self.portrait is not None:
-            state = start(vae, self.portrait, self.settings.seed)
+            state = start(vae, self.portrait, self.settings.seed, coder)
             # Shown by `start` already; what the chunks show takes its place.
-            warnings = portrait_warnings(vae.limits, self.portrait)
+            warnings += portrait_warnings(vae.limits, self.portrait)
         assert state is not None  # one of both is given
         count = self.clip.plan(self.geometry).chunks
         watch = Watch(count, self.settings.steps or 1, device, self.geometry.new_frames, warnings)
-        loop = self.models.loop(self.settings, watch.hooks)
+        loop = self.models.loop(self.settings, watch.hooks, coder)
         audio = (self.clip.chunk_audio(self.geometry, chunk) for chunk in range(count))
         # To the device once, not at every chunk; kept states share one portrait, on the CPU.
         beginning = state.stream.to(device if recall is None else torch.device("cpu"))

@@ -165,16 +165,8 @@ def saved_latent(server: ComfyServer, entry: dict, name: str) -> torch.Tensor:
     return load_file(server.output_path(item))["latent_tensor"]
 
 
-def joined(left: torch.Tensor, right: torch.Tensor, overlap: int) -> torch.Tensor:
-    """Two tiles side by side, each fading linearly into the other, as ComfyUI blends them."""
-    fade = torch.arange(1, overlap + 1) / overlap
-    middle = left[..., -overlap:] * fade.flip(0) + right[..., :overlap] * fade
-    middle = middle / (fade.flip(0) + fade)
-    return torch.cat([left[..., :-overlap], middle, right[..., overlap:]], dim=-1)
-
-
-def test_cores_tiled_vae_nodes_take_our_vae(server: ComfyServer, bundle):
-    """One tile is the whole; two are what the library makes of each, blended."""
+def test_cores_tiled_vae_nodes_take_our_vae(server: ComfyServer):
+    """In tiles it is what it is as a whole."""
     colors = np.random.default_rng(5).integers(0, 256, (4, 6, 3), np.uint8)
     picture, file = Image.fromarray(colors).resize((192, 128)), io.BytesIO()
     picture.save(file, "png")
@@ -200,23 +192,9 @@ def test_cores_tiled_vae_nodes_take_our_vae(server: ComfyServer, bundle):
     names = ("whole", "one", "two")
     latents = {name: saved_latent(server, entry, f"latent {name}") for name in names}
     frames = {name: pixels(server.images(entry, f"frames {name}")) for name in names}
-    assert torch.allclose(latents["one"], latents["whole"], atol=1e-4)
-    assert np.abs(frames["one"] - frames["whole"]).max() <= 1
-
-    vae = bundle.vae
-    image = torch.from_numpy(np.array(picture)).movedim(-1, 0) / 255
-    video = image[None, :, None].expand(-1, -1, 9, -1, -1) * 2 - 1
-    # 128 of 192 columns and the rest, of which 32 are in both; a latent is 32 wide.
-    left, right = (
-        vae.denormalize(vae.encode(video[..., x])) for x in (slice(128), slice(96, None))
-    )
-    assert torch.allclose(latents["two"], joined(left, right, 1), atol=1e-4)
-    whole = vae.normalize(latents["whole"])
-    left, right = (
-        (vae.decode(whole[..., x]) / 2 + 0.5).clamp(0, 1) for x in (slice(4), slice(3, None))
-    )
-    expected = (joined(left, right, 32)[0].movedim(0, -1) * 255).numpy().astype(np.int16)
-    assert np.abs(frames["two"] - expected).max() <= 1
+    for name in ("one", "two"):
+        assert torch.allclose(latents[name], latents["whole"], atol=1e-4)
+        assert np.abs(frames[name] - frames["whole"]).max() <= 1
 
 
 PRO = {"checkpoint": "tiny/Model_Pro", "width": 64, "height": 64, "steps": 2}
