@@ -11,6 +11,7 @@ import torch
 from ..checkpoint.loading import open_checkpoint
 from ..dtypes import COMPUTE_DTYPES, torch_name
 from ..errors import CheckpointError, FlashHeadError, PortraitError
+from ..files import check_output
 from ..geometry import FPS, frame_count
 from ..image.crop import Box
 from ..image.faces import CROPS, frame_portrait
@@ -115,6 +116,7 @@ def run(arguments: argparse.Namespace) -> None:
             f"give that folder by --checkpoint or in the environment's {CHECKPOINT_VARIABLE}; or "
             f"give {POCKET}, the small one that comes along."
         )
+    check_output(arguments.output.absolute())
     checkpoint = open_checkpoint(named, arguments.variant, **parts_of(arguments))
     size = settings.size or checkpoint.native_size
     checkpoint.geometry.check_size(size)
