@@ -9,6 +9,7 @@ from ..flashhead.models.memory import audio_memory
 from ..flashhead.stream.clip import AUDIO_MODES, SpeechClip
 from . import inputs
 from .models import AudioEncoderModel
+from .progress import shown_warnings
 from .schema import choice, number, output, schema
 from .stream.run import load
 from .types import Audio, AudioEncoderType, PreparedAudio, PreparedAudioType, single_clip
@@ -51,12 +52,14 @@ class PrepareAudio(io.ComfyNode):
     def execute(
         cls, audio_encoder: AudioEncoderModel, audio: Audio, mode: str, cache_seconds: float
     ) -> io.NodeOutput:
-        clip = SpeechClip.of(TensorAudio(*single_clip(audio, "audio")), cache_seconds)
+        with shown_warnings():
+            source = TensorAudio(*single_clip(audio, "audio"))
+            clip = SpeechClip.of(source, cache_seconds)
         if mode == AUDIO_MODES[1]:
             needed = audio_memory(audio_encoder.network.config, len(clip.samples))
             load([audio_encoder.patcher], needed)
             clip = clip.encoded(audio_encoder.network, audio_encoder.geometry)
-        return io.NodeOutput(PreparedAudio(clip, audio_encoder, audio), clip.frames)
+        return io.NodeOutput(PreparedAudio(clip, audio_encoder, source), clip.frames)
 
 
 class SplitSpeakers(io.ComfyNode):
@@ -120,7 +123,8 @@ class SplitSpeakers(io.ComfyNode):
         names = ["audio", *(f"audio_{k}" for k in _SPEAKERS[1:])]
         given = [(name, ({"audio": audio} | others).get(name)) for name in names]
         tracks = {name: single_clip(track, name) for name, track in given if track is not None}
-        result = speakers.split_speakers([*tracks.values()], source, loudness, gate_db)
+        with shown_warnings():
+            result = speakers.split_speakers([*tracks.values()], source, loudness, gate_db)
         # A gap between connected tracks stays a silent speaker: the others keep their numbers.
         own = tracks if source == "tracks" else names
         voices = dict(zip(own, result.speakers, strict=False))

@@ -10,6 +10,7 @@ MODEL and VAE are ComfyUI's own; see `models.py` and `vae.py` for what is inside
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from comfy_api.latest import io
 
 from ..flashhead.errors import AudioError, FlashHeadError
 from ..flashhead.geometry import ChunkGeometry
+from ..flashhead.media.audio_source import TensorAudio
 from ..flashhead.stream.clip import SpeechClip
 from ..flashhead.stream.state import StreamState
 from .models import AudioEncoderModel
@@ -30,26 +32,50 @@ Audio = dict[str, Any]
 """ComfyUI's AUDIO: "waveform" (1, channels, samples) and "sample_rate", in Hz."""
 
 
-def single_clip(audio: Audio, name: str) -> tuple[torch.Tensor, int]:
-    """Waveform (channels, samples) and rate of an AUDIO that is one clip."""
-    waveform = audio["waveform"]
-    if waveform.shape[0] != 1:
+def single_clip(audio: object, name: str) -> tuple[Any, Any]:
+    """Waveform, (channels, samples) or (samples,), and rate of an AUDIO that is one clip.
+
+    Other packs give a waveform without a batch or channels; it is taken as that. Raises
+    `AudioError` for what is no AUDIO, for a batch, and for other shapes; the rest `TensorAudio`
+    checks. name: of the socket.
+    """
+    if audio is None:
         raise AudioError(
-            f"The {name} is a batch of {waveform.shape[0]} clips; give one clip at a time."
+            f"The {name} is empty: what is connected has no sound, as a video without a sound "
+            "track; connect something with sound."
         )
-    return waveform[0], audio["sample_rate"]
+    if not isinstance(audio, Mapping):
+        raise AudioError(
+            f"The {name} is a {type(audio).__name__}; expected an AUDIO as Load Audio gives it, a "
+            "dict of a waveform and a sample_rate."
+        )
+    for key in ("waveform", "sample_rate"):
+        if audio.get(key) is None:
+            raise AudioError(
+                f"The {name} has no {key}; expected an AUDIO as Load Audio gives it, a dict of a "
+                "waveform and a sample_rate."
+            )
+    waveform = audio["waveform"]
+    shape = tuple(getattr(waveform, "shape", (0,)))
+    if len(shape) == 3 and shape[0] > 1:
+        raise AudioError(f"The {name} is a batch of {shape[0]} clips; give one clip at a time.")
+    if len(shape) not in (1, 2, 3) or 0 in shape[:-2]:
+        raise AudioError(
+            f"The {name} has a waveform of shape {shape}; expected (1, channels, samples)."
+        )
+    return waveform[0] if len(shape) == 3 else waveform, audio["sample_rate"]
 
 
 @dataclass(frozen=True)
 class PreparedAudio:
     """Speech that is encoded chunk by chunk while sampling, so that its length costs no memory.
 
-    source: the AUDIO that it was made of, for a video's sound.
+    source: what it was made of, for a video's sound.
     """
 
     clip: SpeechClip
     encoder: AudioEncoderModel
-    source: Audio
+    source: TensorAudio
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,11 @@ The audio encoder gets it at 16 kHz mono (`speech_blocks`), the video file at it
 channels (`AudioSource.blocks`); neither needs all of it in memory.
 """
 
-import operator
+import math
 import os
+import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from dataclasses import dataclass
 from itertools import chain, groupby
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -16,15 +17,45 @@ import av
 import numpy as np
 import torch
 
-from ..errors import AudioError
+from ..errors import AudioError, AudioWarning
+from .decoding import RATES, Damage, audio_tracks, decode
 from .resample import FrameResampler, resample_to_speech
 
 _MAX_CHANNELS = 64
+HIGHEST = 2**16
+"""The AAC encoder does not end, or fails, at samples somewhat above this."""
+_LOUD = 8.0  # the peak above which samples are hardly meant at full scale ±1
+
+# Of power: a block is sound above the first, and its channels cancel where their mean has less
+# than the second of what independent channels would leave.
+_AUDIBLE = 1e-6
+_CANCELLED = 1e-3
+
+
+@dataclass(frozen=True)
+class Mix:
+    """How channels become one for the audio encoder: their mean, or `channel` alone where they
+    cancel each other. warning: a sentence for the user, or nothing."""
+
+    channel: int | None = None
+    warning: str = ""
+
+    def __call__(self, part: torch.Tensor) -> torch.Tensor:
+        """(channels, n) -> (n,)"""
+        return part.mean(0) if self.channel is None else part[self.channel]
+
+    def warn(self) -> None:
+        """To be called where the mix is used."""
+        if self.warning:
+            warnings.warn(self.warning, AudioWarning, stacklevel=3)
 
 
 @runtime_checkable
 class AudioSource(Protocol):
-    """Audio of a known length, at its own sample rate and channel count."""
+    """Audio of a known length, at its own sample rate and channel count.
+
+    One that has a `mix` (`Mix`) says itself how its channels become one.
+    """
 
     sample_rate: int  # Hz
     channels: int
@@ -41,17 +72,16 @@ class TensorAudio:
     `waveform`: tensor or array, (samples,) or (channels, samples); floats at full scale ±1, or
     integers of any width at their own full scale (unsigned ones centred on their middle).
     `sample_rate`: Hz. The waveform is neither copied nor changed. Raises `AudioError` for another
-    shape or type, no samples, NaN or infinity, or a rate that is not a positive whole number.
+    shape or type, no samples, NaN, infinity or more than `HIGHEST`, or a rate that is not a whole
+    number in `RATES`. Warns of samples far above full scale.
     """
 
-    def __init__(self, waveform: torch.Tensor | np.ndarray, sample_rate: int) -> None:
-        try:
-            self.sample_rate = operator.index(sample_rate)
-        except TypeError:
-            self.sample_rate = 0
-        if self.sample_rate < 1 or isinstance(sample_rate, bool):
+    def __init__(self, waveform: torch.Tensor | np.ndarray, sample_rate: float) -> None:
+        self.sample_rate = _whole(sample_rate)
+        if self.sample_rate not in RATES:
             raise AudioError(
-                f"sample rate is {sample_rate!r}; give a positive whole number of Hz, such as 44100"
+                f"sample rate is {sample_rate!r}; give a whole number of Hz, such as 44100, from "
+                f"{RATES.start} to {RATES.stop - 1}"
             )
         if not isinstance(waveform, torch.Tensor | np.ndarray):
             raise AudioError(
@@ -72,7 +102,7 @@ class TensorAudio:
                 f"audio of shape {shape} would have {self.channels} channels; the layout is "
                 "(channels, samples), so transpose it"
             )
-        _check_finite(self.blocks(), "audio", self.sample_rate)
+        _, self.mix = _checked(self.blocks(), "the audio", self.sample_rate)
 
     def blocks(self) -> Iterator[torch.Tensor]:
         """The audio from its start in blocks of a second: float32 (channels, n) on the CPU."""
@@ -81,12 +111,14 @@ class TensorAudio:
 
 
 class FileAudio:
-    """The first audio track of any file that PyAV reads: wav, mp3, flac, m4a, ogg, opus, a video.
+    """The audio of any file that PyAV reads: wav, mp3, flac, m4a, ogg, opus, a video.
 
-    The file is decoded once here, to count and check its samples, and again at every `blocks()`,
-    a second at a time. A packet that does not decode is left out, as players do. Raises
-    `AudioError` for a file that is missing, is not audio, has no audio track, holds no sample or
-    holds NaN or infinity.
+    It is the first track that can be decoded. The file is decoded once here, to count and check
+    its samples, and again at every `blocks()`, a second at a time. A packet that does not decode is
+    left out, as players do. Raises `AudioError` for a file that is missing, is not audio, has no
+    audio track, holds no sample, holds NaN, infinity or more than `HIGHEST`, or has a rate outside
+    `RATES`. Warns of sound that breaks off or is damaged, of another track than the first, and of
+    samples far above full scale.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -94,12 +126,21 @@ class FileAudio:
         self.path = Path(path).absolute()
         if not self.path.is_file():
             raise AudioError(f"{self.path} is not a file; give the path of an audio file")
-        first = next(_decode(self.path), None)
+        tracks = range(audio_tracks(self.path))
+        firsts = ((track, next(decode(self.path, track, Damage()), None)) for track in tracks)
+        self._track, first = next((found for found in firsts if found[1]), (0, None))
         if first is None:
             raise AudioError(f"no audio could be decoded from {self.path}; it is empty or cut off")
         self.sample_rate, self._layout = first.sample_rate, first.layout
         self.channels = self._layout.nb_channels
-        self.samples = _check_finite(self._blocks(), str(self.path), self.sample_rate)
+        damage = Damage()
+        blocks = self._blocks(damage)
+        self.samples, self.mix = _checked(blocks, str(self.path), self.sample_rate)
+        said = list(damage.sentences())
+        if self._track:
+            said.insert(0, f"audio track {self._track + 1} is used; none before it can be decoded")
+        for sentence in said:
+            warnings.warn(f"{self.path}: {sentence}", AudioWarning, stacklevel=2)
 
     def blocks(self) -> Iterator[torch.Tensor]:
         """The file decoded from its start in blocks of about a second: float32 (channels, n).
@@ -107,7 +148,7 @@ class FileAudio:
         Raises `AudioError` at the end if the file is no longer as long as it was.
         """
         samples = 0
-        for block in self._blocks():
+        for block in self._blocks(Damage()):
             samples += block.shape[1]
             yield block
         if samples != self.samples:
@@ -116,26 +157,34 @@ class FileAudio:
                 "leave the file alone while it is in use"
             )
 
-    def _blocks(self) -> Iterator[torch.Tensor]:
+    def _blocks(self, damage: Damage) -> Iterator[torch.Tensor]:
         pending: list[torch.Tensor] = []
-        for piece in _planes(_decode(self.path), self.sample_rate, self._layout):
+        held = 0
+        frames = decode(self.path, self._track, damage)
+        for piece in _planes(frames, self.sample_rate, self._layout):
             pending.append(piece)
-            if sum(part.shape[1] for part in pending) >= self.sample_rate:
+            held += piece.shape[1]
+            if held >= self.sample_rate:
                 yield torch.cat(pending, 1)
-                pending = []
+                pending, held = [], 0
         if pending:
             yield torch.cat(pending, 1)
 
 
 def speech_blocks(source: AudioSource, block: int) -> Iterator[torch.Tensor]:
-    """Cuts a source into equal blocks for the audio encoder: 16 kHz, the mean of the channels.
+    """Cuts a source into equal blocks for the audio encoder: 16 kHz, one channel.
+
+    That is the mean of its channels, or, where they cancel each other, the loudest; then an
+    `AudioWarning` says so.
 
     Yields float32 tensors of `block` samples, ceil(speech_length / block) of them; the last one is
     padded with silence. Memory does not grow with length. Raises `ValueError` for a block under 1.
     """
     if block < 1:
         raise ValueError(f"block is {block} samples; it must be at least 1")
-    mono = (part.mean(0) for part in source.blocks())
+    mix = getattr(source, "mix", Mix())
+    mix.warn()
+    mono = map(mix, source.blocks())
     held = torch.empty(0, dtype=torch.float32, device="cpu")
     for part in resample_to_speech(mono, source.sample_rate):
         held = torch.cat((held, part))
@@ -146,18 +195,70 @@ def speech_blocks(source: AudioSource, block: int) -> Iterator[torch.Tensor]:
         yield torch.nn.functional.pad(held, (0, block - len(held)))
 
 
-def _check_finite(blocks: Iterable[torch.Tensor], name: str, sample_rate: int) -> int:
-    """The samples per channel of all blocks. Raises `AudioError` at one that is not finite."""
-    start = 0
+def peak_of(samples: torch.Tensor, name: str, start: float, rate: int) -> float:
+    """The largest magnitude of (..., n) samples that begin at `start`, in samples.
+
+    Raises `AudioError` where it is NaN, infinite or above `HIGHEST`.
+    """
+    peak = samples.abs().max().item()
+    if not peak <= HIGHEST:
+        fits = (samples.abs() <= HIGHEST).reshape(-1, samples.shape[-1]).all(0)
+        at = int(fits.int().argmin())
+        value = samples[..., at].abs().max().item()
+        what = f"a sample of {value:.3g}" if math.isfinite(value) else "NaN or infinity"
+        raise AudioError(
+            f"{name} holds {what} at {(start + at) / rate:.2f} s; every sample must be finite and "
+            f"at full scale ±1, never above {HIGHEST}"
+        )
+    return peak
+
+
+def loudness_warning(name: str, peak: float) -> str:
+    """A sentence about samples that were hardly meant at full scale ±1, or nothing."""
+    if peak <= _LOUD:
+        return ""
+    return (
+        f"{name} reaches {peak:.5g} where full scale is 1, so that the video's sound is distorted; "
+        "divide it by the full scale that it was made for (16-bit values: 32768)"
+    )
+
+
+def _checked(blocks: Iterable[torch.Tensor], name: str, rate: int) -> tuple[int, Mix]:
+    """The samples per channel of all blocks, each of which is checked, and how to mix them.
+
+    Raises `AudioError`, and warns, about their magnitude.
+    """
+    samples, peak, audible, cancelled, powers = 0, 0.0, 0.0, 0.0, torch.zeros(1)
     for block in blocks:
-        finite = np.isfinite(block.numpy()).all(0)
-        if not finite.all():
-            second = (start + int(finite.argmin())) / sample_rate
-            raise AudioError(
-                f"{name} holds NaN or infinity at {second:.2f} s; every sample must be finite"
-            )
-        start += block.shape[1]
-    return start
+        peak = max(peak, peak_of(block, name, samples, rate))
+        count = block.shape[1]
+        samples += count
+        if len(block) > 1:
+            own = block.square().mean(1)
+            powers = powers + own * count
+            if own.max() > _AUDIBLE:
+                audible += count
+                left = block.mean(0).square().mean()
+                cancelled += count * bool(left < _CANCELLED * own.sum() / len(block) ** 2)
+    warning = loudness_warning(name, peak)
+    if warning:
+        warnings.warn(warning, AudioWarning, stacklevel=3)
+    if not cancelled:
+        return samples, Mix()
+    text = f"the channels of {name} cancel each other for {cancelled / rate:.0f} s when mixed"
+    if cancelled > audible / 2:
+        channel = int(powers.argmax())
+        return samples, Mix(channel, f"{text}; speech is taken from channel {channel + 1} alone")
+    return samples, Mix(None, f"{text}, and the mouth will rest there; mend them, or give one")
+
+
+def _whole(number: object) -> int:
+    """The whole number that an int, a float or a scalar tensor is; 0 for anything else."""
+    if isinstance(number, torch.Tensor | np.ndarray) and math.prod(number.shape) == 1:
+        number = number.item()
+    if isinstance(number, int | float | np.number) and not isinstance(number, bool):
+        return int(number) if math.isfinite(number) and number == int(number) else 0
+    return 0
 
 
 def _to_float(samples: torch.Tensor | np.ndarray) -> torch.Tensor:
@@ -177,24 +278,6 @@ def _to_float(samples: torch.Tensor | np.ndarray) -> torch.Tensor:
         return torch.from_numpy(samples.astype(np.float32))
 
 
-def _decode(path: Path) -> Iterator[av.AudioFrame]:
-    """The frames of a file's first audio track, up to where the file ends or breaks off."""
-    try:
-        # Tags in a foreign encoding are no reason to refuse the sound.
-        container = av.open(str(path), metadata_errors="ignore")
-    except (av.FFmpegError, OSError) as error:
-        raise AudioError(
-            f"{path} cannot be read as audio ({error.strerror}); give a wav, mp3, flac, m4a or ogg"
-        ) from error
-    with container:
-        if not container.streams.audio:
-            raise AudioError(f"{path} has no audio track; give a file with sound")
-        with suppress(av.FFmpegError, OSError):
-            for packet in container.demux(container.streams.audio[0]):
-                with suppress(av.FFmpegError):
-                    yield from (frame for frame in packet.decode() if frame.samples)
-
-
 def _planes(
     frames: Iterator[av.AudioFrame], rate: int, layout: av.AudioLayout
 ) -> Iterator[torch.Tensor]:
@@ -207,6 +290,7 @@ def _planes(
     def kind(frame: av.AudioFrame) -> tuple[bool, int, str, str]:
         # PyAV (18.1) counts one plane too many from eight on, and crashes reading it.
         readable = frame.layout.nb_channels < 8 or not frame.format.is_planar
+        readable &= "64" not in frame.format.name  # no array of it either
         fits = frame.layout.nb_channels == layout.nb_channels and frame.sample_rate == rate
         return readable and fits, frame.sample_rate, frame.layout.name, frame.format.name
 

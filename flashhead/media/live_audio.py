@@ -13,6 +13,7 @@ import torch
 
 from ..errors import AudioError
 from ..geometry import FPS, SAMPLE_RATE, ChunkGeometry, frame_count
+from .audio_source import loudness_warning, peak_of
 from .resample import StreamResampler
 
 SAMPLE_KINDS: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "int16": np.dtype("<i2")}
@@ -31,13 +32,15 @@ class Piece:
 
     speech: (n,) float32 at 16 kHz, for the audio encoder; a chunk's samples or, at the end, fewer.
     frames: how many frames of video it makes. sound: the same stretch as the client sent it, to
-    be played with them. complete_at: when its last sample came, by time.perf_counter().
+    be played with them. complete_at: when its last sample came, by time.perf_counter(). warning:
+    of samples far above full scale until then, or nothing.
     """
 
     speech: torch.Tensor
     frames: int
     sound: np.ndarray
     complete_at: float
+    warning: str
 
 
 class LiveAudio:
@@ -56,12 +59,14 @@ class LiveAudio:
         self._resampler = StreamResampler(rate, SAMPLE_RATE) if rate != SAMPLE_RATE else None
         self._taken = 0  # samples of sound in pieces that were given or dropped
         self._pieces = 0
+        self._peak = 0.0  # of all sound so far
         self._complete_at: deque[float] = deque()  # of each whole piece that waits
 
     def push(self, data: bytes) -> None:
         """Takes raw little-endian mono samples.
 
-        Raises `AudioError` for half a sample, NaN or infinity, or if too much waits.
+        Raises `AudioError` for half a sample, one that is NaN, infinite or above `HIGHEST`, or if
+        too much waits.
         """
         if len(data) % self._kind.itemsize:
             raise AudioError(
@@ -71,8 +76,9 @@ class LiveAudio:
         speech = torch.from_numpy(np.frombuffer(data, self._kind).astype(np.float32))
         if self._kind.kind == "i":
             speech /= 2**15
-        if not speech.isfinite().all():
-            raise AudioError("The audio has samples that are NaN or infinite.")
+        if len(speech):
+            at = self._taken + len(self._sound)
+            self._peak = max(self._peak, peak_of(speech, "the audio", at, self.rate))
         self._sound.frombytes(data)
         self._add_speech(speech if self._resampler is None else self._resampler.push(speech))
         while self._drops and self.waiting > WAITING_CHUNKS:
@@ -95,7 +101,7 @@ class LiveAudio:
         sound = _take(self._sound, self._end(self._pieces) - self._taken)
         self._taken += len(sound)
         self._pieces += 1
-        return Piece(speech, self._geometry.new_frames, sound, complete_at)
+        return Piece(speech, self._geometry.new_frames, sound, complete_at, self._warning)
 
     def finish(self) -> None:
         """No more audio comes: adds what the resampler holds back."""
@@ -113,7 +119,12 @@ class LiveAudio:
         if frames < 1:
             return None
         speech = torch.from_numpy(_take(self._speech, self._geometry.new_samples))
-        return Piece(speech, frames, _take(self._sound, count), time.perf_counter())
+        sound, now = _take(self._sound, count), time.perf_counter()
+        return Piece(speech, frames, sound, now, self._warning)
+
+    @property
+    def _warning(self) -> str:
+        return loudness_warning("the audio", self._peak)
 
     def _add_speech(self, samples: torch.Tensor) -> None:
         self._speech.frombytes(samples.numpy().tobytes())

@@ -50,8 +50,8 @@ def split_speakers(
     audio: pairs of a waveform (channels, samples) and its sample rate in Hz. source: "channels",
     one audio whose channel k is speaker k and which itself is the mix; or "tracks", one audio per
     speaker: each is resampled to the highest rate and padded with silence to the longest, its
-    channels' mean is the speaker's track, and the sum of all is the mix (scaled down only if it
-    would clip). At most `MAX_SPEAKERS`.
+    channels' mean (or the loudest, where they cancel) is the speaker's track, and the sum of all
+    is the mix (scaled down only if it would clip). At most `MAX_SPEAKERS`.
 
     loudness: "as recorded" leaves samples as they are; "equal" brings the parts in which each
     speaks to the same RMS (also in a sum of tracks, never in a mix of channels).
@@ -79,13 +79,13 @@ def split_speakers(
     waves = [_at_rate(clip, rate) for clip in clips]
     longest = max(wave.shape[1] for wave in waves)
     waves = [F.pad(wave, (0, longest - wave.shape[1])) for wave in waves]
-    voices = waves[0] if source == "channels" else torch.stack([wave.mean(0) for wave in waves])
+    voices = waves[0] if source == "channels" else _mixed(clips, waves)
     if len(voices) > MAX_SPEAKERS:
         raise AudioError(
             f"There are {len(voices)} speakers in the {source}; at most {MAX_SPEAKERS} are made."
         )
     gains = _equal_gains(voices, rate) if loudness == "equal" else torch.ones(len(voices))
-    mix = waves[0] if source == "channels" else _summed(waves, gains)
+    mix = waves[0] if source == "channels" else _summed(waves, gains, voices)
     gated = (_gated(voice, rate, gate_db) for voice in voices)
     speakers = tuple(voice * gain for voice, gain in zip(gated, gains, strict=True))
     return Speakers(speakers, mix, rate)
@@ -100,12 +100,19 @@ def _at_rate(clip: TensorAudio, rate: int) -> Tensor:
     return torch.stack([torch.cat(list(blocks)) for blocks in channels])
 
 
-def _summed(waves: list[Tensor], gains: Tensor) -> Tensor:
+def _mixed(clips: list[TensorAudio], waves: list[Tensor]) -> Tensor:
+    """(speakers, samples): each track as one channel."""
+    for clip in clips:
+        clip.mix.warn()
+    return torch.stack([clip.mix(wave) for clip, wave in zip(clips, waves, strict=True)])
+
+
+def _summed(waves: list[Tensor], gains: Tensor, voices: Tensor) -> Tensor:
     """Stereo if any track is, the others in its middle; under full scale."""
     channels = max(2 if wave.shape[0] == 2 else 1 for wave in waves)
     mix = torch.zeros(channels, waves[0].shape[1])
-    for wave, gain in zip(waves, gains, strict=True):
-        mix += gain * (wave if wave.shape[0] == 2 else wave.mean(0, keepdim=True))
+    for wave, gain, voice in zip(waves, gains, voices, strict=True):
+        mix += gain * (wave if wave.shape[0] == 2 else voice)
     return mix / mix.abs().max().clamp_min(1)
 
 

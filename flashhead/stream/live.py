@@ -8,6 +8,7 @@ from torch import Tensor
 from ..errors import AudioError
 from ..geometry import SAMPLE_RATE, frame_count
 from ..image.portrait import Portrait, prepare_portrait
+from ..media.audio_source import HIGHEST
 from ..models.bundle import Bundle
 from .loop import Chunk, ChunkAudio, ChunkLoop, Hooks, OnStep
 from .settings import Settings
@@ -67,10 +68,10 @@ class LiveStream:
 
         The samples are taken at once; the chunks are made as the iterator is walked.
         """
-        if samples.ndim != 1 or not bool(torch.isfinite(samples).all()):
+        if samples.ndim != 1 or not bool((samples.abs() <= HIGHEST).all()):
             raise AudioError(
                 f"Live audio of shape {tuple(samples.shape)} was pushed; expected finite mono "
-                "samples (n,) at 16 kHz."
+                f"samples (n,) at 16 kHz and full scale ±1, none above {HIGHEST}."
             )
         self._pending = torch.cat([self._pending, samples.float().cpu()])
         self._pushed += samples.shape[0]

@@ -92,7 +92,8 @@ class Live(io.ComfyNode):
                 shown = range(geometry.motion_frames, geometry.motion_frames + piece.frames)
                 (frames,), stream = loop.step(ChunkAudio(piece.speech, shown), stream)
                 dropped = session.show(frames, piece)
-                say(_line(session, piece, stages, dropped), warnings)
+                below = [*warnings, piece.warning] if piece.warning else warnings
+                say(_line(session, piece, stages, dropped), below)
         made = f"{session.frames / FPS:.2f} s made"
         return io.NodeOutput(State(stream, geometry).on_cpu(), ui={"text": [made]})
 

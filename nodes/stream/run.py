@@ -164,6 +164,7 @@ class Run:
                 f"{what} is connected."
             )
         self.clip, self.sound = audio.clip, audio.source
+        self.warnings: list[str] = []  # shown already; what the chunks show takes their place
         self.portrait, self.state = portrait, state
         cache = audio.clip.cache_seconds
         self.settings = Settings(size=self.size, cache_seconds=cache, **choices)
@@ -172,7 +173,7 @@ class Run:
         """New frames (n, H, W, 3) of each chunk, on the device, and the state after it."""
         vae, device = self.models.vae, self.models.model.load_device
         self.models.load(self.size, self.settings.cache_seconds)
-        state, warnings = self.state, list[str]()
+        state, warnings = self.state, [*self.warnings]
         coder = self.models.coder(warnings)
         if self.portrait is not None:
             state = start(vae, self.portrait, self.settings.seed, coder)

@@ -18,7 +18,7 @@ from ...flashhead.media.audio_source import TensorAudio
 from ...flashhead.media.video_writer import VideoWriter
 from ...flashhead.stream.loop import Recall
 from .. import inputs
-from ..progress import warn
+from ..progress import shown_warnings, warn
 from ..schema import output, schema
 from ..types import Audio, single_clip
 from .kept_chunks import recall_of
@@ -117,8 +117,10 @@ class GenerateVideo(io.ComfyNode):
     @classmethod
     def execute(cls, sound: Audio | None = None, **given: Any) -> io.NodeOutput:
         run = Run(**given)
-        sound = run.sound if sound is None else sound
-        source = TensorAudio(*single_clip(sound, "sound"))
+        source = run.sound
+        if sound is not None:
+            with shown_warnings() as run.warnings:
+                source = TensorAudio(*single_clip(sound, "sound"))
         path = _reserved(folder_paths.get_temp_directory(), "flashhead")
         height, width = run.size
         writer = VideoWriter(path, height=height, width=width, fps=FPS, audio=source)

@@ -5,7 +5,7 @@ import gc
 import json
 import sys
 from contextlib import ExitStack
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from unittest import mock
 
 import comfy.cli_args
@@ -64,20 +64,48 @@ class CountAttention(io.ComfyNode):
         return io.NodeOutput(model)
 
 
-class BadAudio(io.ComfyNode):
-    """AUDIO with a sample that is not a number."""
+class OddAudio(io.ComfyNode):
+    """AUDIO as other packs and broken graphs give it."""
 
     @classmethod
     def define_schema(cls):
         return io.Schema(
-            node_id="ProbeBadAudio", category="probe", inputs=[], outputs=[io.Audio.Output()]
+            node_id="ProbeOddAudio",
+            category="probe",
+            inputs=[io.String.Input("kind")],
+            outputs=[io.Audio.Output()],
         )
 
     @classmethod
-    def execute(cls):
-        waveform = torch.zeros(1, 2, 16_000)
-        waveform[0, 1, 8_000] = float("nan")
-        return io.NodeOutput({"waveform": waveform, "sample_rate": 16_000})
+    def execute(cls, kind):
+        hum = torch.sin(torch.arange(24_000) / 20) / 2
+        whole = {"waveform": hum[None, None], "sample_rate": 16_000}
+        nan = hum.clone()
+        nan[8_000] = float("nan")
+        audio = {
+            "none": None,
+            "empty dict": {},
+            "no rate": {"waveform": hum[None, None]},
+            "no waveform": {"waveform": None, "sample_rate": 16_000},
+            "list": {"waveform": hum.tolist(), "sample_rate": 16_000},
+            "tuple": (hum[None, None], 16_000),
+            "function": lambda: whole,
+            "batch": {"waveform": hum.repeat(2, 1, 1), "sample_rate": 16_000},
+            "empty": {"waveform": torch.zeros(1, 2, 0), "sample_rate": 16_000},
+            "no clip": {"waveform": torch.zeros(0, 1, 9), "sample_rate": 16_000},
+            "4-D": {"waveform": hum[None, None, None], "sample_rate": 16_000},
+            "rate": {"waveform": hum[None, None], "sample_rate": 16_000.5},
+            "nan": {"waveform": nan[None, None], "sample_rate": 16_000},
+            "spike": {"waveform": 1e20 * hum[None, None], "sample_rate": 16_000},
+            # What can be taken
+            "1-D": {"waveform": hum, "sample_rate": 16_000},
+            "2-D": {"waveform": hum.repeat(2, 1), "sample_rate": 16_000},
+            "float rate": whole | {"sample_rate": 16_000.0},
+            "lazy": MappingProxyType(whole),
+            "16 bit": whole | {"waveform": 32_767 * hum.repeat(1, 2, 1)},
+            "out of phase": whole | {"waveform": torch.stack([hum, -hum])[None]},
+        }[kind]
+        return io.NodeOutput(audio)
 
 
 class Boxes(io.ComfyNode):
@@ -185,7 +213,7 @@ class OnACard(io.ComfyNode):
 
 class ProbeExtension(ComfyExtension):
     async def get_node_list(self):
-        return [ForcePartialLoad, CountAttention, BadAudio, Boxes, Report, OnACard]
+        return [ForcePartialLoad, CountAttention, OddAudio, Boxes, Report, OnACard]
 
 
 async def comfy_entrypoint():

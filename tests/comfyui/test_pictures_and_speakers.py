@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import wave
 from fractions import Fraction
 
@@ -242,10 +243,82 @@ def test_a_video_background_keeps_its_speed(server: ComfyServer):
 # Bad input (DESIGN §6): one sentence, at the node that is wrong
 
 
-def test_audio_with_a_nan_is_refused(server: ComfyServer):
-    prompt = lite()
-    prompt["speech"] = node("ProbeBadAudio")
-    assert "NaN" in failure(server, prompt, "audio")
+def with_audio(socket: str, kind: str) -> tuple[dict, str]:
+    """A graph with AUDIO of a kind at a socket, and the node that has it."""
+    prompt = lite(sampler="FlashHeadGenerateVideo")
+    for name in ("create", "images"):
+        del prompt[name]
+    prompt["video"]["inputs"]["video"] = ["sampler", 0]
+    prompt["odd"] = node("ProbeOddAudio", kind=kind)
+    if socket == "split":
+        split = {"source": "tracks", "loudness": "as recorded", "gate_db": -60.0}
+        prompt["split"] = node("FlashHeadSplitSpeakers", audio=["speech", 0], **split)
+        prompt["split"]["inputs"]["audio_3"] = ["odd", 0]
+        prompt["audio"]["inputs"]["audio"] = ["split", 2]
+        return prompt, "split"
+    where, name = ("audio", "audio") if socket == "prepare" else ("sampler", "sound")
+    prompt[where]["inputs"][name] = ["odd", 0]
+    return prompt, where
+
+
+@pytest.mark.parametrize("socket", ["prepare", "split", "sound"])
+def test_audio_that_is_no_clip_is_refused_alike_at_every_socket(server: ComfyServer, socket: str):
+    for kind, words in (
+        ("none", "is empty.* video without"),
+        ("empty dict", "has no waveform"),
+        ("no rate", "has no sample_rate"),
+        ("no waveform", "has no waveform"),
+        ("list", "is a list"),
+        ("tuple", "is a tuple; expected an AUDIO"),
+        ("function", "is a function; expected an AUDIO"),
+        ("batch", "batch of 2 clips"),
+        ("empty", r"\(2, 0\) is empty"),
+        ("no clip", r"\(0, 1, 9\); expected \(1, channels, samples\)"),
+        ("4-D", r"\(1, 1, 1, 24000\); expected \(1, channels, samples\)"),
+        ("rate", "16000.5"),
+        ("nan", "NaN or infinity at 0.50 s"),
+        ("spike", "at 0.00 s"),
+    ):
+        if kind == "none" and socket != "prepare":
+            continue  # an optional socket that has nothing
+        prompt, where = with_audio(socket, kind)
+        said = failure(server, prompt, where)
+        assert re.search(words, said) and "\n" not in said, (kind, said)
+
+
+@pytest.mark.parametrize("socket", ["prepare", "split"])
+def test_audio_of_other_packs_is_taken_and_warned_of(server: ComfyServer, socket: str):
+    for kind, words in (
+        ("1-D", None),
+        ("2-D", None),
+        ("float rate", None),
+        ("lazy", None),
+        ("16 bit", "full scale is 1"),
+        ("out of phase", "channel 1 alone"),
+    ):
+        prompt, where = with_audio(socket, kind)
+        for name in ("sampler", "video"):
+            del prompt[name]
+        prompt["out"] = node("PreviewAny", source=["audio", 1])
+        prompt_id = server.queue(prompt)
+        assert server.wait(prompt_id)["outputs"]["out"]["text"] == ["38"]
+        events = server.events_of(prompt_id, "text")
+        said = [event["data"]["text"] for event in events if event["data"]["node"] == where]
+        assert len(said) == bool(words) and all(words in text for text in said), (kind, said)
+
+
+@pytest.mark.parametrize(("kind", "words"), [("2-D", None), ("16 bit", "full scale is 1")])
+def test_a_videos_sound_may_be_another_packs_audio(server: ComfyServer, kind: str, words: str):
+    prompt, _ = with_audio("sound", kind)
+    prompt["sampler"]["inputs"]["steps"] = 1
+    prompt_id = server.queue(prompt)
+    (item,) = server.outputs(server.wait(prompt_id), "video")
+    with av.open(str(server.output_path(item))) as video:
+        assert video.streams.audio[0].channels == 2
+    events = server.events_of(prompt_id, "text")
+    said = [event["data"]["text"] for event in events if event["data"]["node"] == "sampler"]
+    # Above all, what the chunks say does not hide it.
+    assert said and all((words or "full scale") in text for text in said) == bool(words), said
 
 
 def test_a_portrait_with_alpha_is_refused(server: ComfyServer):

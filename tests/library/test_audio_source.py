@@ -4,7 +4,6 @@ import math
 import os
 import subprocess
 import sys
-import wave
 
 import av
 import numpy as np
@@ -15,35 +14,9 @@ from hypothesis import strategies as st
 
 from flashhead.errors import AudioError
 from flashhead.media.audio_source import FileAudio, TensorAudio, speech_blocks
+from flashhead.media.video_writer import VideoWriter
 
-LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1", 16: "hexadecagonal"}
-
-
-def tones(channels, samples, rate):
-    """One level per channel, so that a swap or a mix shows."""
-    tone = torch.sin(2 * torch.pi * 220 * torch.arange(samples) / rate)
-    return tone * torch.linspace(0.1, 0.8, channels)[:, None]
-
-
-def gather(source):
-    return torch.cat(list(source.blocks()), 1)
-
-
-def encode(path, waveform, rate, codec, sample_format="fltp"):
-    layout = LAYOUTS[len(waveform)]
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate, layout=layout)
-        stream.bit_rate = 128_000 * len(waveform)
-        # Interleaved: PyAV cannot fill eight planes.
-        interleaved = waveform.T.contiguous().reshape(1, -1).numpy()
-        frame = av.AudioFrame.from_ndarray(interleaved, format="flt", layout=layout)
-        frame.sample_rate, frame.pts = rate, 0
-        resampler = av.AudioResampler(format=sample_format, layout=layout, rate=rate)
-        for converted in resampler.resample(frame):
-            container.mux(stream.encode(converted))
-        container.mux(stream.encode(None))
-    return path
-
+from .sounds import encode, gather, tones, warnings_of, write_wav
 
 # ---- memory
 
@@ -122,10 +95,68 @@ def test_one_bad_sample_is_found_and_its_time_is_said(bad):
         TensorAudio(waveform, 16000)
 
 
-@pytest.mark.parametrize("rate", [0, -44100, 44100.5, None, "44100", True])
-def test_sample_rate_must_be_a_positive_whole_number(rate):
-    with pytest.raises(AudioError, match="sample rate"):
+@pytest.mark.parametrize(
+    "rate",
+    [0, -44100, 44100.5, None, "44100", True, math.nan, math.inf, 16, 10_000_000, [44100, 1]],
+)
+def test_sample_rate_must_be_a_plausible_whole_number(rate):
+    with pytest.raises(AudioError, match=r"sample rate.*2000 to 768000"):
         TensorAudio(torch.zeros(10), rate)
+
+
+@pytest.mark.parametrize("rate", [44100.0, np.float32(44100), np.int64(44100), torch.tensor(44100)])
+def test_a_whole_rate_of_another_type_is_taken(rate):
+    source = TensorAudio(torch.zeros(10), rate)
+    assert source.sample_rate == 44100 and type(source.sample_rate) is int
+
+
+@pytest.mark.parametrize("value", [1e5, -1e20, 3e38])
+def test_what_the_aac_encoder_cannot_take_is_refused(value):
+    waveform = torch.zeros(2, 16_000)
+    waveform[1, 4000] = value
+    with pytest.raises(AudioError, match=rf"{abs(value):.3g} at 0\.25 s".replace("+", r"\+")):
+        TensorAudio(waveform, 16_000)
+
+
+@pytest.mark.parametrize(("peak", "warned"), [(1.5, False), (20.0, True), (32_767.0, True)])
+def test_samples_far_above_full_scale_are_warned_of_and_can_be_written(tmp_path, peak, warned):
+    noise = torch.rand(1, 16_000, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with warnings_of() as said:
+        source = TensorAudio(noise * peak, 16_000)
+    assert bool(said) == warned and all("full scale is 1" in one for one in said)
+    with VideoWriter(tmp_path / "a.mp4", height=16, width=16, audio=source) as writer:
+        writer.write(torch.zeros(25, 16, 16, 3))
+
+
+def speech_of(source):
+    return torch.cat(list(speech_blocks(source, 1000)))[: source.samples]
+
+
+@pytest.mark.parametrize("gains", [(1, -1), (-1, 1.02), (0.4, -1, 0.6)])
+def test_channels_that_cancel_are_not_mixed(gains):
+    voice = tones(1, 48_000, 16_000)
+    source = TensorAudio(voice * torch.tensor(gains)[:, None], 16_000)
+    with warnings_of() as said:
+        found = speech_of(source)
+    loudest = max(range(len(gains)), key=lambda channel: abs(gains[channel]))
+    assert torch.allclose(found, voice[0] * gains[loudest])
+    assert len(said) == 1 and "cancel" in said[0] and f"channel {loudest + 1}" in said[0]
+
+
+@pytest.mark.parametrize("gains", [(1, -0.9), (1, 0), (1, 1), (0, 0), (1,) + (0,) * 31])
+def test_other_channels_are_mixed_without_a_word(gains):
+    waveform = tones(1, 48_000, 16_000) * torch.tensor(gains)[:, None]
+    with warnings_of() as said:
+        assert torch.equal(speech_of(TensorAudio(waveform, 16_000)), waveform.mean(0))
+    assert not said
+
+
+def test_channels_that_cancel_for_a_while_are_warned_of_and_mixed():
+    waveform = tones(1, 160_000, 16_000).repeat(2, 1)
+    waveform[1, 32_000:64_000] *= -1
+    with warnings_of() as said:
+        assert torch.equal(speech_of(TensorAudio(waveform, 16_000)), waveform.mean(0))
+    assert len(said) == 1 and "cancel each other for 2 s" in said[0]
 
 
 # ---- files
@@ -210,21 +241,6 @@ def test_a_file_that_changes_format_midway_stays_one_sound(tmp_path):
     for start in (10_000, 56_000, 102_000):
         part = found[1, start : start + 22_050]
         assert int(((part[:-1] < 0) & (part[1:] >= 0)).sum()) == pytest.approx(110, abs=1)
-
-
-def test_a_file_cut_off_in_the_middle_gives_what_is_there(tmp_path):
-    path = encode(tmp_path / "a.mp3", tones(1, 96_000, 48_000), 48_000, "libmp3lame")
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    source = FileAudio(path)
-    assert source.samples == pytest.approx(48_000, abs=5000)
-    assert gather(source).shape[1] == source.samples
-
-
-def write_wav(path, samples, rate=16_000):
-    with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, rate, 0, "NONE", ""))
-        file.writeframes(np.asarray(samples, "<i2").tobytes())
-    return path
 
 
 def broken_files(folder):

@@ -337,6 +337,19 @@ def test_progress_on_a_terminal(command, monkeypatch):
     assert told.endswith("\r") and told.rsplit("\r", 2)[1].strip() == "" and "\n" not in told
 
 
+def test_warnings_about_sound_are_a_line_each(command, tmp_path, capsys):
+    voice = np.frombuffer(write_wav(tmp_path / "a.wav", 1.5).read_bytes()[44:], "<i2")
+    write_wav(tmp_path / "b.wav", 1.5, channels=2)
+    head = (tmp_path / "b.wav").read_bytes()[:44]
+    wide = np.stack([voice, -voice], 1)
+    (tmp_path / "b.wav").write_bytes(head + wide[: len(wide) // 2].tobytes())
+    assert main(command(audio=tmp_path / "b.wav", steps=2)) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert re.match(r"warning: .*b.wav: the sound breaks off at 0.75 s of 1.50 s;", told[0])
+    assert re.match(r"warning: the channels of .*b.wav cancel each other for 1 s", told[1])
+    assert len(told) == 2
+
+
 def test_a_warning_stands_above_the_bar(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 import flashhead
 from flashhead import AudioError, LiveStream, Settings, SizeError
+from flashhead.media.live_audio import LiveAudio
 
 SETTINGS = Settings(size=(32, 32), steps=2, seed=11, cache_seconds=2.0)
 
@@ -134,7 +136,9 @@ def test_a_chunk_that_is_stopped_can_be_done_again(bundle, portrait):
     assert all(torch.equal(a.frames, b.frames) for a, b in zip(chunks, expected, strict=True))
 
 
-@pytest.mark.parametrize("samples", [torch.zeros(2, 100), torch.tensor([0.0, float("nan")])])
+@pytest.mark.parametrize(
+    "samples", [torch.zeros(2, 100), torch.tensor([0.0, float("nan")]), torch.tensor([3e38])]
+)
 def test_bad_samples_are_refused_and_forgotten(samples, bundle, portrait):
     live = LiveStream(bundle, portrait, SETTINGS)
     with pytest.raises(AudioError, match="finite mono"):
@@ -145,3 +149,20 @@ def test_bad_samples_are_refused_and_forgotten(samples, bundle, portrait):
 def test_an_illegal_size_is_refused(bundle, portrait):
     with pytest.raises(SizeError, match="48x32.*nearest: 32x32 or 64x32"):
         LiveStream(bundle, portrait, Settings(size=(32, 48)))
+
+
+@pytest.mark.parametrize("value", [3e38, -1e20, 1e5, float("inf"), float("nan")])
+def test_live_sound_that_resampling_would_break_is_refused(value, bundle):
+    live = LiveAudio(48_000, "float32", "keep", bundle.geometry)
+    live.push(bytes(4 * 24_000))
+    with pytest.raises(AudioError, match=r"the audio holds .* at 0\.50 s"):
+        live.push(np.array([value], "<f4").tobytes())
+
+
+def test_live_sound_far_above_full_scale_is_warned_of(bundle):
+    live = LiveAudio(16_000, "float32", "keep", bundle.geometry)
+    quiet = np.full(bundle.geometry.new_samples, 0.5, "<f4")
+    live.push(quiet.tobytes())
+    assert not live.take().warning
+    live.push((quiet * 65_535).tobytes())
+    assert "full scale is 1" in live.take().warning

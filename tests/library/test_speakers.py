@@ -1,12 +1,14 @@
 """Speakers: in step to the sample, silent where they say nothing, and the mix left alone."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flashhead import AudioError
+from flashhead import AudioError, AudioWarning
 from flashhead.media.speakers import GATE_OFF, split_speakers
 
 RATE = 16_000
@@ -158,3 +160,14 @@ def test_the_caller_keeps_what_was_given():
 def test_bad_input_is_refused(audio, options, message):
     with pytest.raises(AudioError, match=message):
         split_speakers(audio, **options)
+
+
+def test_a_track_whose_channels_cancel_is_its_loudest_channel():
+    voice = noise(1, 16_000)
+    wide = torch.cat([voice, -0.99 * voice])
+    with pytest.warns(AudioWarning, match="cancel"):
+        found = split_speakers([(wide, 16_000), (voice, 16_000)], "tracks", gate_db=GATE_OFF)
+    assert torch.equal(found.speakers[0], voice[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", AudioWarning)  # speaker by speaker, nothing is mixed
+        split_speakers([(wide, 16_000)], "channels")
