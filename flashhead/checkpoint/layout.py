@@ -1,8 +1,10 @@
 """Finding a checkpoint's files: in the published folder, and beside it (DESIGN §1.1)."""
 
 import difflib
+import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import CheckpointError
@@ -64,7 +66,7 @@ def find_snapshot(path: Path) -> Path:
         return path
     try:
         return revisions / (path / "refs" / "main").read_text(encoding="utf-8").strip()
-    except OSError:  # downloaded by its revision, so no branch is recorded
+    except (OSError, ValueError):  # downloaded by its revision, so no branch is recorded
         return max(revisions.iterdir(), key=lambda folder: folder.stat().st_mtime, default=path)
 
 
@@ -176,8 +178,11 @@ def _absence(file: Path) -> str:
     """What is in the place of a file that is not there, as the beginning of a sentence."""
     if file.is_dir():
         return f"{file} is a folder; expected the file of this name"
-    beside = sorted(file.parent.iterdir()) if file.parent.is_dir() else []
-    names = {path.name.lower(): path.name for path in beside if path != file}
+    names: dict[str, str] = {}
+    with suppress(OSError):
+        names = {
+            name.lower(): name for name in sorted(os.listdir(file.parent)) if name != file.name
+        }
     for near in difflib.get_close_matches(file.name.lower(), names, n=1, cutoff=0.8):
         return f"{file} does not exist ({names[near]} does: this file under a wrong name?)"
     return f"{file} does not exist"

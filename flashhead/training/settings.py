@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..errors import FlashHeadError
+from ..files import read_object
 
 
 class Settings(BaseModel):
@@ -36,11 +37,9 @@ def read_settings(
         FlashHeadError: the file cannot be read, or a name or value does not fit.
     """
     try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
+        values = read_object(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise FlashHeadError(f"{path} is not readable JSON: {error}.") from error
-    if not isinstance(values, dict):
-        raise FlashHeadError(f"{path} holds {values!r}; expected a JSON object.")
     for name, text in (changes or {}).items():
         *groups, key = name.split(".")
         group = values

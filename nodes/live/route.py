@@ -15,7 +15,8 @@ from comfy.cli_args import args
 from PIL import Image
 from server import PromptServer
 
-from ...flashhead.errors import FlashHeadError
+from ...flashhead.errors import FlashHeadError, shown
+from ...flashhead.files import read_object
 from ...flashhead.geometry import FPS
 from ...flashhead.media.live_audio import LATE, RATES, SAMPLE_KINDS
 from .session import Client, LiveError, Session, Shown, find
@@ -119,12 +120,9 @@ async def _say(socket: web.WebSocketResponse, **message: object) -> None:
 
 def _object(text: str) -> dict[str, Any]:
     try:
-        found = json.loads(text)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise LiveError("A text message must be a JSON object.")
-    return found
+        return read_object(text)
+    except ValueError as error:
+        raise LiveError("A text message must be a JSON object.") from error
 
 
 def _read_hello(message: WSMessage) -> dict[str, Any]:
@@ -140,12 +138,12 @@ def _read_hello(message: WSMessage) -> dict[str, Any]:
     rate = hello.get("rate")
     if type(rate) is not int or rate not in RATES:
         raise LiveError(
-            f"The sound's rate is {json.dumps(rate)}; expected a whole number of Hz, "
+            f"The sound's rate is {shown(rate)}; expected a whole number of Hz, "
             f"{RATES.start} to {RATES.stop - 1}."
         )
     for key, known in (("samples", SAMPLE_KINDS), ("frames", PICTURES), ("late", LATE)):
         if hello[key] not in list(known):
-            raise LiveError(f'"{key}" is {json.dumps(hello[key])}; expected {" or ".join(known)}.')
+            raise LiveError(f'"{key}" is {shown(hello[key])}; expected {" or ".join(known)}.')
     return hello
 
 

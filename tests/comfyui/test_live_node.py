@@ -165,6 +165,7 @@ def test_sound_that_comes_too_fast_is_left_out_and_that_is_said(server: ComfySer
     ("hello", "complaint"),
     [
         ("hello", "JSON object"),
+        ("[" * 9999, "JSON object"),
         (b"\0\0\0\0", "first message must be text"),
         ({"rate": 7}, "rate is 7; expected a whole number of Hz, 8000 to 192000"),
         ({"rate": RATE, "samples": "float64"}, "expected float32 or int16"),
