@@ -22,7 +22,7 @@ from .configs import (
 )
 from .layout import AUDIO_WEIGHTS, CONFIG, VAE_FILES, WEIGHTS, require
 from .ltx_file import is_ltx, is_original, read_original
-from .weights import Component, WeightFile, Weights, check_file, open_weights
+from .weights import Component, Weights, check_file, open_weights
 
 FORMAT = "flashhead"
 BUNDLE = "bundle"
@@ -67,7 +67,7 @@ def role_of(file: Weights) -> str:
 
 def open_generator(path: Path) -> Component[Generator]:
     """The generator of a Model_* folder (or of its weight file). Raises `CheckpointError`."""
-    return generator_in(WeightFile(path / WEIGHTS if path.is_dir() else path))
+    return generator_in(open_weights(path / WEIGHTS if path.is_dir() else path))
 
 
 def open_vae(path: Path) -> VAEComponent:
@@ -96,7 +96,7 @@ def open_audio_encoder(path: Path) -> Component[AudioEncoder]:
                 f"{AUDIO_WEIGHTS} from {AUDIO_REPOSITORY} into it."
             )
         require(path, AUDIO_REPOSITORY)
-    return audio_encoder_in(WeightFile(path))
+    return audio_encoder_in(open_weights(path))
 
 
 # Each of the following takes the contents of config.json; None reads the one beside the file.

@@ -24,6 +24,7 @@ Shape = tuple[int, ...]
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
 _DTYPES = {name: dtype for dtype, name in SAFETENSORS_NAMES.items()}
 _ZIP = b"PK\x03\x04"
+_TORCH = (_ZIP, b"\x80\x02")
 _READ_BETWEEN_MAPPINGS = 64 * 2**20
 
 
@@ -86,7 +87,6 @@ class WeightFile(Weights):
     """
 
     def __init__(self, path: Path):
-        check_file(path)
         try:
             with safe_open(path, framework="pt") as checked:  # it finds what is wrong with a header
                 metadata = checked.metadata() or {}
@@ -176,7 +176,6 @@ class TorchFile(Weights):
 
 def _load_tensors(path: Path) -> tuple[dict[str, Tensor], bool]:
     """The tensors of a file of torch.save, and whether they are its memory-mapped bytes."""
-    check_file(path)
     try:
         with path.open("rb") as file:
             mapped = file.read(len(_ZIP)) == _ZIP
@@ -215,8 +214,13 @@ def check_file(path: Path) -> None:
 
 
 def open_weights(path: Path) -> Weights:
-    """A weight file of either format, told by its name. Raises `CheckpointError`."""
-    return TorchFile(path) if path.suffix in TORCH_SUFFIXES else WeightFile(path)
+    """A weight file of either format, told by its contents, or else its name: people rename files
+    to what a folder should hold. Raises `CheckpointError`."""
+    check_file(path)
+    with path.open("rb") as file:
+        head = file.read(9)
+    pickled = path.suffix in TORCH_SUFFIXES or head.startswith(_TORCH)
+    return TorchFile(path) if pickled and head[8:] != b"{" else WeightFile(path)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from flashhead import CheckpointError, load_bundle
+from flashhead.checkpoint.info import describe
 from flashhead.checkpoint.loading import open_checkpoint
 from flashhead.cli.main import main
 
@@ -153,6 +154,32 @@ def test_a_missing_file(name, repository, lite):
         refuse(lite, lite / name, repository, audio_encoder=encoder)
     else:
         refuse(lite, lite / name, repository)
+
+
+@pytest.mark.parametrize(
+    "name, near",
+    [
+        ("Model_Lite/config.json", "config.json.txt"),
+        ("Model_Lite/config.json", "config (1).json"),
+        (f"Model_Lite/{WEIGHTS}", f"{WEIGHTS}.part"),
+        (f"VAE_LTX/{WEIGHTS}", "Diffusion_PyTorch_Model.safetensors"),
+        ("VAE_LTX/config.json", "config.json.txt"),
+        ("wav2vec2-base-960h/config.json", "config.json.json"),
+        ("wav2vec2-base-960h/model.safetensors", "model (1).safetensors"),
+    ],
+)
+def test_a_file_under_nearly_the_right_name(name, near, lite):
+    (lite / name).rename((lite / name).with_name(near))
+    refuse(lite, f"{lite / name} does not exist ({near} does")
+    assert f"{lite / name} does not exist ({near} does" in describe(lite)
+
+
+def test_a_generators_folder_with_nothing_in_it(lite):
+    for file in (lite / "Model_Lite").iterdir():
+        file.unlink()
+    for variant in (None, "lite"):
+        refuse(lite, lite / "Model_Lite" / WEIGHTS, variant=variant)
+    refuse(lite, "no Model_Pro folder", variant="pro")
 
 
 @pytest.mark.parametrize("other", ["pytorch_model.bin", "tf_model.h5"])
