@@ -5,6 +5,7 @@ from typing_extensions import override
 
 from .audio import PrepareAudio, SplitSpeakers
 from .checkpoint import LoadCheckpoint
+from .doctor import Doctor
 from .example import Example
 from .live.node import Live
 from .live.route import register_route
@@ -38,4 +39,5 @@ class FlashHeadExtension(ComfyExtension):
             Live,
             PasteBack,
             SplitSpeakers,
+            Doctor,
         ]

@@ -149,6 +149,18 @@ def flashhead_model(model: Any) -> FlashHeadModel:
     return model.model
 
 
+def generator_dtypes(
+    elements: int, weight_dtype: torch.dtype | None = None
+) -> tuple[torch.dtype, torch.dtype]:
+    """What a generator's weights are kept in and what it computes in; None lets ComfyUI choose."""
+    device = management.get_torch_device()
+    choices = generator_choices(device)
+    if weight_dtype is None:
+        weight_dtype = management.unet_dtype(device, elements, _DTYPES)
+        weight_dtype = legal(weight_dtype, STORAGE_DTYPES.values(), choices, "generator")
+    return weight_dtype, management.unet_manual_cast(weight_dtype, device, choices) or weight_dtype
+
+
 def load_model(
     component: Component,
     variant: str,
@@ -160,12 +172,8 @@ def load_model(
     In float8 only the blocks' matrices are kept so; everything else in the computing dtype.
     """
     device, offload = management.get_torch_device(), management.unet_offload_device()
-    choices = generator_choices(device)
-    if weight_dtype is None:
-        count = sum(map(math.prod, component.shapes.values()))
-        weight_dtype = management.unet_dtype(device, count, _DTYPES)
-        weight_dtype = legal(weight_dtype, STORAGE_DTYPES.values(), choices, "generator")
-    dtype = management.unet_manual_cast(weight_dtype, device, choices) or weight_dtype
+    count = sum(map(math.prod, component.shapes.values()))
+    weight_dtype, dtype = generator_dtypes(count, weight_dtype)
     backend = make_backend(weight_dtype, dtype, device)
 
     def kept(key: str, shape: tuple[int, ...]) -> torch.dtype:

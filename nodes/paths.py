@@ -13,6 +13,7 @@ from ..flashhead.checkpoint.layout import AUDIO_WEIGHTS, GENERATOR_FOLDERS, VAE_
 from ..flashhead.checkpoint.loading import Checkpoint, open_checkpoint
 from ..flashhead.errors import CheckpointError
 from ..flashhead.pocket import NAME as POCKET
+from ..flashhead.pocket import place_of
 from ..flashhead.variants import REPOSITORY
 
 FOLDER = "flashhead"
@@ -42,14 +43,10 @@ def checkpoint_names() -> list[str]:
     return names
 
 
-def open_named(name: str) -> Checkpoint:
-    """The checkpoint that a name in the list stands for, its headers checked.
-
-    A Wan VAE that is not beside its generator is taken from ComfyUI's own VAE folder, or a
-    folder in it.
-    """
+def find_named(name: str) -> Path:
+    """The generator's folder or the file that a name in the list stands for."""
     if name == POCKET:
-        return open_checkpoint(POCKET)
+        return place_of(name)
     is_folder = PurePath(name).name in GENERATOR_FOLDERS.values()
     file = folder_paths.get_full_path(FOLDER, str(PurePath(name) / WEIGHTS if is_folder else name))
     if file is None:
@@ -58,10 +55,17 @@ def open_named(name: str) -> Checkpoint:
             f"The checkpoint '{name}' is in none of {where}; download {REPOSITORY} into the first, "
             "then refresh the page."
         )
-    if not is_folder:
-        return open_checkpoint(file)
-    generator = Path(file).parent
-    return open_checkpoint(generator, vae=_vae_elsewhere(generator))
+    return Path(file).parent if is_folder else Path(file)
+
+
+def open_named(name: str) -> Checkpoint:
+    """The checkpoint that a name in the list stands for, its headers checked.
+
+    A Wan VAE that is not beside its generator is taken from ComfyUI's own VAE folder, or a
+    folder in it.
+    """
+    found = find_named(name)
+    return open_checkpoint(found, vae=_vae_elsewhere(found) if found.is_dir() else None)
 
 
 def _vae_elsewhere(generator: Path) -> str | None:

@@ -13,6 +13,7 @@ from ..flashhead.errors import FlashHeadError
 from ..flashhead.geometry import ChunkGeometry
 from ..flashhead.models import memory
 from ..flashhead.models.backend import sdpa
+from ..flashhead.models.config import VAEConfig
 from ..flashhead.models.devices import vae_choices, vae_dtypes
 from ..flashhead.models.limits import CheckpointLimits
 from ..flashhead.models.tiles import FrugalVAE
@@ -125,14 +126,20 @@ class FlashHeadVAE:
         return [self.patcher]
 
 
+def vae_dtype(config: VAEConfig) -> torch.dtype:
+    """The dtype that ComfyUI uses for VAEs, where this one can."""
+    device = management.vae_device()
+    choices = vae_choices(device, config)
+    chosen = management.vae_dtype(device, choices)
+    return legal(chosen, vae_dtypes(config), choices, "VAE of this checkpoint")
+
+
 def load_vae(
     component: Component, geometry: ChunkGeometry, limits: CheckpointLimits | None = None
 ) -> FlashHeadVAE:
-    """VAE of a checkpoint, in the dtype that ComfyUI uses for VAEs where this one can."""
+    """VAE of a checkpoint, in the dtype that `vae_dtype` says."""
     device, offload = management.vae_device(), management.vae_offload_device()
-    choices = vae_choices(device, component.config)
-    chosen = management.vae_dtype(device, choices)
-    dtype = legal(chosen, vae_dtypes(component.config), choices, "VAE of this checkpoint")
+    dtype = vae_dtype(component.config)
     # The Wan VAE's one wide head is too wide for most attention kernels.
     backend = make_backend(dtype, dtype, device, attention=sdpa)
     network = interruptible(component.load(backend, device=offload, dtype=dtype))

@@ -20,6 +20,7 @@ SLOW = frozenset(
         "test_conversion.py::test_ctrl_c_leaves_nothing",
         "test_conversion.py::test_generate_from_a_bundle",
         "test_conversion.py::test_one_tensor_is_held_at_a_time",
+        "test_doctor.py::test_half_precision_is_within_what_is_stated",
         "test_cli.py::test_ctrl_c_keeps_a_playable_video",
         "test_cli.py::test_generate_as_a_process",
         "test_cli.py::test_same_seed_same_video",

@@ -1,7 +1,6 @@
 """A description of a checkpoint from its headers. No weight is read, but in a .pth of torch's older
 format, which cannot be mapped."""
 
-import hashlib
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -28,7 +27,7 @@ from .components import BUNDLE, PARTS, role_of
 from .layout import AUDIO_WEIGHTS, VAE_FILES, WEIGHTS, find_layout, find_snapshot, find_variants
 from .loading import Checkpoint, open_checkpoint
 from .ltx_file import is_original
-from .published import compare
+from .published import compare, sha256_of
 from .weights import Component, open_weights
 
 Row = tuple[str, str]
@@ -181,13 +180,9 @@ def _chunks(config: GeneratorConfig) -> Iterator[Row]:
 
 
 def _checksum(path: Path) -> Row:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    name = "/".join(path.absolute().parts[-2:])
-    verdict = compare(name, path.stat().st_size, digest.hexdigest())
-    return "sha256", "  ".join(filter(None, (digest.hexdigest(), path.name, verdict)))
+    digest, name = sha256_of(path), "/".join(path.absolute().parts[-2:])
+    verdict = compare(name, path.stat().st_size, digest)
+    return "sha256", "  ".join(filter(None, (digest, path.name, verdict)))
 
 
 def _times(numbers: tuple[int, ...]) -> str:

@@ -3,6 +3,9 @@
 Read in public repositories; what nobody has stated is None.
 """
 
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 
@@ -69,3 +72,14 @@ def compare(name: str, size: int, sha256: str) -> str:
     if known.bytes != size:
         return f"differs from the published file, which has {known.bytes:,} bytes"
     return "differs from the published file" if known.sha256 else "of the published size"
+
+
+def sha256_of(path: Path, on_bytes: Callable[[int], None] | None = None) -> str:
+    """A file's checksum in hexadecimal; `on_bytes` is told the size of each part that is read."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+            if on_bytes is not None:
+                on_bytes(len(block))
+    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""The command line: `python -m flashhead generate`, `convert` and `info`.
+"""The command line: `python -m flashhead generate`, `convert`, `info` and `doctor`.
 
 Exit status: 0 done, 1 bad input or a run that failed (one line on stderr), 2 wrong usage, 130
 interrupted; what was finished of a video by then is kept, playable, and of a bundle nothing.
@@ -11,7 +11,7 @@ import av
 import torch
 
 from ..errors import FlashHeadError
-from . import convert, generate, info
+from . import convert, doctor, generate, info
 from .output import safe_streams, say, warnings_in_lines
 
 
@@ -30,6 +30,7 @@ def _run(argv: Sequence[str] | None) -> int:
         ("generate", generate, "make a video"),
         ("convert", convert, "put a checkpoint into one file"),
         ("info", info, "say what a checkpoint is, from its headers"),
+        ("doctor", doctor, "say what is here and whether it works, for a bug report"),
     ):
         command = commands.add_parser(name, help=text)
         module.add_arguments(command)

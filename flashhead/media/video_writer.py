@@ -23,7 +23,7 @@ from .audio_source import AudioSource
 _log = logging.getLogger(__name__)
 
 # The first that works: a PyAV build may lack libx264, the last three need the system's or a GPU's.
-_H264_ENCODERS = ("libx264", "libopenh264", "h264_videotoolbox", "h264_mf", "h264_nvenc")
+H264_ENCODERS = ("libx264", "libopenh264", "h264_videotoolbox", "h264_mf", "h264_nvenc")
 _BT709 = 1  # H.273 code point, the same for primaries, transfer and matrix
 _LIMITED_RANGE = 1  # AVCOL_RANGE_MPEG
 _KEYFRAME_SECONDS = 2
@@ -279,21 +279,29 @@ def _h264_encoder(
     keyframes = str(round(_KEYFRAME_SECONDS * fps) or 1)
     x264 = {"g": keyframes, "crf": str(crf), "preset": preset}
     others = {"g": keyframes, "b": str(round(height * width * fps / 4))}
-    for name in _H264_ENCODERS:
+    for name in H264_ENCODERS:
         options = x264 if name == "libx264" else others
-        try:
-            context = av.CodecContext.create(name, "w")
-            assert isinstance(context, av.VideoCodecContext)
-            _describe(context, height, width, fps)
-            context.options = options
-            context.open()
-        except (av.FFmpegError, ValueError):
-            continue
-        return name, options
+        if not h264_fault(name, height, width, fps, options):
+            return name, options
     raise FlashHeadError(
-        f"this PyAV ({av.__version__}) has no H.264 encoder that works ({', '.join(_H264_ENCODERS)}"
+        f"this PyAV ({av.__version__}) has no H.264 encoder that works ({', '.join(H264_ENCODERS)}"
         " were tried); install av from PyPI"
     )
+
+
+def h264_fault(
+    name: str, height: int, width: int, fps: Fraction, options: dict[str, str] | None = None
+) -> str:
+    """Why an H.264 encoder does not open here for such a video; "" if it does."""
+    try:
+        context = av.CodecContext.create(name, "w")
+        assert isinstance(context, av.VideoCodecContext)
+        _describe(context, height, width, fps)
+        context.options = options or {}
+        context.open()
+    except (av.FFmpegError, ValueError) as error:
+        return getattr(error, "strerror", None) or str(error)
+    return ""
 
 
 def _describe(context: av.VideoCodecContext, height: int, width: int, fps: Fraction) -> None:

@@ -151,6 +151,17 @@ def test_help_opens(tab, server, artifacts: Path):
     assert [error for error in tab.errors if "/en.md)" not in error] == []
 
 
+def test_doctor_shows_its_page(tab):
+    tab.wait_until(KNOWN)
+    tab.evaluate(SHOW, "FlashHeadDoctor")
+    tab.run()
+    assert tab.evaluate("() => window.ran.state") == "success"
+    shown = tab.page.locator("textarea.flashhead-doctor")
+    tab.wait_until("(area) => area.value.includes('frames/s')", shown.element_handle())
+    assert shown.input_value().startswith("software\n")
+    assert tab.evaluate("() => app.graph.serialize().nodes[0].widgets_values.length") == 2
+
+
 def hover_until_shown(tab, slot: int, text: str, seconds: float = 60) -> None:
     """The pointer comes to an input and rests there until its tooltip shows. It comes anew, as a
     reader's would, where the canvas was not drawn yet: what is not drawn is not found under it."""

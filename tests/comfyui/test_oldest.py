@@ -12,7 +12,7 @@ import torch
 import flashhead
 from flashhead.media.audio_source import FileAudio
 
-from .graphs import chunk_by_chunk, in_a_ksampler, lite
+from .graphs import chunk_by_chunk, in_a_ksampler, lite, node
 from .pictures import pixels
 from .server import FIXTURES, PORTRAIT, SPEECH, ComfyServer, hum
 
@@ -121,6 +121,14 @@ def test_a_model_in_a_ksampler_explains_itself(old: ComfyServer):
     old.wait(prompt_id, check=False)
     (event,) = old.events_of(prompt_id, "execution_error")
     assert "FlashHead Sampler" in event["data"]["exception_message"]
+
+
+def test_doctor(old: ComfyServer):
+    graph = {"doctor": node("FlashHeadDoctor", checkpoint="tiny/Model_Pro", verify=False)}
+    (page,) = old.outputs(old.run(graph, timeout=120), "doctor", "text")
+    told = " ".join(page.split())
+    assert "ComfyUI 0.3.64" in told and "tiny/Model_Pro can be loaded, as pro" in told
+    assert "failed" not in told and page.endswith("\nnothing wrong was found")
 
 
 def test_any_folder_name_with_spaces_beside_a_pack_with_nodes_of_its_own(comfyui, tmp_path):

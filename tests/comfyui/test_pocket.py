@@ -174,3 +174,16 @@ def test_live_warns_as_long_as_it_runs(bare: ComfyServer):
     shown = texts(bare, graph | {"live": live}, check=False)  # it ends because nobody connects
     assert len(shown) >= 3
     assert all(name == "live" and "none of them" in text for name, text in shown)
+
+
+def test_doctor_tells_what_comfyui_decides(bare: ComfyServer):
+    prompt_id = bare.queue({"doctor": node("FlashHeadDoctor", checkpoint="pocket", verify=True)})
+    (page,) = bare.outputs(bare.wait(prompt_id, timeout=120), "doctor", "text")
+    told = " ".join(page.split())
+    for text in ("comfy-kitchen", "--cpu", "--base-directory", "attention_", "float32: a CPU"):
+        assert text in told, text
+    assert "torchaudio does not import (ImportError" in told
+    assert "fp32 right: mean" in told
+    assert "not known" in told  # the checkpoint's checksum
+    assert page.splitlines()[-1] == "nothing wrong was found"
+    assert str(bare.port) not in page  # flags, not what they are set to

@@ -1,0 +1,60 @@
+"""`doctor`: what is here, what would be used and why, and whether it computes what it should."""
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+import torch
+
+from ..doctor.examine import examine, faults, verdict
+from ..doctor.files import Place
+from ..doctor.host import library_host
+from ..errors import FlashHeadError
+from ..models.devices import default_device
+from ..pocket import NAME as POCKET
+from .convert import add_parts, parts_of
+from .generate import CHECKPOINT_VARIABLE
+from .output import Progress
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--checkpoint", help=f"whose files to look into; default: {CHECKPOINT_VARIABLE} or {POCKET}"
+    )
+    add_parts(parser)
+    add("--verify", action="store_true", help="compare checksums, for which files are read whole")
+    add("--device", help="such as cuda, cuda:1, xpu, mps or cpu; default: the first that is there")
+    add("--json", metavar="FILE", help="write the facts there too, or to stdout alone (-)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    try:
+        device = torch.device(arguments.device) if arguments.device else default_device()
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        raise FlashHeadError(f"'{arguments.device}' is no device of torch: {reason}") from error
+    named = arguments.checkpoint or os.environ.get(CHECKPOINT_VARIABLE) or POCKET
+    place = Place.of(named, **parts_of(arguments))
+    with Progress(1.0, quiet=not arguments.verify) as progress:
+
+        def on_bytes(read: int, total: int) -> None:
+            progress.part(read / total, f"checksums: {read / 1e9:.2f} of {total / 1e9:.2f} GB")
+
+        found = []
+        for section in examine(library_host(device), place, on_bytes if arguments.verify else None):
+            found.append(section)
+            if arguments.json != "-":
+                print(section.page(), flush=True)
+    if arguments.json:
+        facts = {section.title: section.facts() for section in found}
+        text = json.dumps(facts | {"to be mended": faults(found)}, indent=2)
+        if arguments.json == "-":
+            print(text)
+        else:
+            Path(arguments.json).write_text(text + "\n", encoding="ascii")
+    if arguments.json != "-":
+        print(verdict(found))
+    if faults(found):
+        raise FlashHeadError(verdict(found))
