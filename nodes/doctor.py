@@ -132,6 +132,6 @@ class Doctor(io.ComfyNode):
         for section in examine(_host(), place, on_bytes if verify else None):
             check_interrupt()
             found.append(section)
-        page = "\n".join([*(section.page() for section in found), verdict(found)])
+        page = "\n".join([*(section.page() for section in found), verdict(found)[1]])
         logging.info("FlashHead Doctor:\n%s", page)
         return io.NodeOutput(page, ui=ui.PreviewText(page))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ..doctor.examine import examine, faults, verdict
+from ..doctor.examine import examine, verdict
 from ..doctor.files import Place
 from ..doctor.host import library_host
 from ..errors import FlashHeadError
@@ -15,7 +15,7 @@ from ..models.devices import default_device
 from ..pocket import NAME as POCKET
 from .convert import add_parts, parts_of
 from .generate import CHECKPOINT_VARIABLE
-from .output import Progress
+from .output import Progress, say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,15 +46,15 @@ def run(arguments: argparse.Namespace) -> None:
         for section in examine(library_host(device), place, on_bytes if arguments.verify else None):
             found.append(section)
             if arguments.json != "-":
-                print(section.page(), flush=True)
-    if arguments.json:
-        facts = {section.title: section.facts() for section in found}
-        text = json.dumps(facts | {"to be mended": faults(found)}, indent=2)
-        if arguments.json == "-":
-            print(text)
-        else:
+                say(section.page(), result=True)
+    wrong, last = verdict(found)
+    facts = {section.title: section.facts() for section in found}
+    text = json.dumps(facts | {"result": last, "wrong": wrong}, indent=2)
+    if arguments.json == "-":
+        say(text, result=True)
+    else:
+        say(last, result=True)
+        if arguments.json:
             Path(arguments.json).write_text(text + "\n", encoding="ascii")
-    if arguments.json != "-":
-        print(verdict(found))
-    if faults(found):
-        raise FlashHeadError(verdict(found))
+    if wrong:
+        raise FlashHeadError(last)

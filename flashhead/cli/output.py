@@ -69,10 +69,11 @@ def safe_streams() -> Iterator[None]:
             err.flush()
 
 
-def say(line: str) -> None:
-    """A line of its own, above the bar if one is shown."""
-    tqdm.write(line, file=sys.stderr)
-    sys.stderr.flush()
+def say(line: str, *, result: bool = False) -> None:
+    """A line of its own, above the bar if one is shown; a `result` is for stdout."""
+    stream = sys.stdout if result else sys.stderr
+    tqdm.write(line, file=stream)
+    stream.flush()
 
 
 @contextmanager

@@ -29,12 +29,7 @@ def examine(host: Host, place: Place, on_bytes: OnBytes | None = None) -> Iterat
         yield Section.of(title, rows, vital=vital, passing=host.passing)
 
 
-def faults(sections: Iterable[Section]) -> list[str]:
-    """What has to be mended, by the names of the rows."""
-    return [row.label for section in sections for row in section.rows if row.wrong]
-
-
-def verdict(sections: Iterable[Section]) -> str:
-    """The page's last line."""
-    wrong = faults(sections)
-    return f"to be mended: {', '.join(wrong)}" if wrong else "nothing wrong was found"
+def verdict(sections: Iterable[Section]) -> tuple[int, str]:
+    """How many rows have to be mended, and the page's last line."""
+    count = sum(row.wrong for section in sections for row in section.rows)
+    return count, f"{count} to mend, marked WRONG" if count else "nothing wrong was found"

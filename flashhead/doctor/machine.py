@@ -94,7 +94,7 @@ def device(host: Host) -> Iterator[Row]:
     elif chosen.type == "xpu":
         yield Row("driver", torch.xpu.get_device_properties(chosen).driver_version)
     elif chosen.type == "cpu":
-        names = {"CUDA": torch.version.cuda, "ROCm": torch.version.hip, "XPU": torch.version.xpu}
+        names = {kind: getattr(torch.version, kind, None) for kind in ("cuda", "hip", "xpu")}
         built = [f"{name} {version}" for name, version in names.items() if version]
         yield Row("GPU", f"none that torch sees; it is built for {built[0] if built else 'none'}")
 
@@ -103,7 +103,7 @@ def _name(device: torch.device) -> str:
     if device.type in ("cuda", "xpu"):
         return getattr(torch, device.type).get_device_name(device)
     if device.type == "mps":
-        return _output("sysctl", "-n", "machdep.cpu.brand_string")
+        return _output("sysctl", "-n", "machdep.cpu.brand_string") or "no name known"
     if device.type != "cpu":
         return "no name known"
     name = platform.processor()

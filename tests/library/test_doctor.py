@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ import flashhead
 from flashhead.checkpoint.published import PUBLISHED, PublishedFile, sha256_of
 from flashhead.cli.main import main
 from flashhead.doctor import machine
-from flashhead.doctor.examine import examine, faults
+from flashhead.doctor.examine import examine, verdict
 from flashhead.doctor.files import Place, checkpoint_rows
 from flashhead.doctor.host import library_host
 from flashhead.doctor.report import COLUMNS, Row, Section
@@ -60,7 +61,7 @@ def test_facts_for_programs(checkpoint, tmp_path, capsys, monkeypatch):
     assert files[GENERATOR]["bytes"] == (checkpoint / GENERATOR).stat().st_size
     lite = next(row for row in facts["memory"] if row["label"] == "Lite")
     assert lite["weights"] > 6e9
-    assert facts["to be mended"] == []
+    assert facts["wrong"] == 0 and facts["result"] == "nothing wrong was found"
 
 
 def test_it_says_what_is_wrong_and_exits_with_1(tmp_path, capsys, monkeypatch):
@@ -68,8 +69,8 @@ def test_it_says_what_is_wrong_and_exits_with_1(tmp_path, capsys, monkeypatch):
     assert main(["doctor", "--checkpoint", str(tmp_path / "none"), "--device", "cpu"]) == 1
     told = capsys.readouterr()
     assert "WRONG: " in told.out
-    assert told.out.splitlines()[-1] == "to be mended: checkpoint"
-    assert told.err == "error: to be mended: checkpoint\n"
+    assert told.out.splitlines()[-1] == "1 to mend, marked WRONG"
+    assert told.err == "error: 1 to mend, marked WRONG\n"
     assert main(["doctor", "--device", "gpu"]) == 1
     assert "'gpu' is no device" in capsys.readouterr().err
 
@@ -150,7 +151,7 @@ def test_pages_of_devices_that_are_not_here(card, monkeypatch):
     assert len(page.splitlines()) <= 60
     # What torch can say where the device is alone: cuDNN's version, and which kernel it chooses.
     failed = {s.title for s in sections for row in s.rows if row.label == "failed"}
-    assert failed <= {"device", "computing"} and not faults(sections)
+    assert failed <= {"device", "computing"} and not verdict(sections)[0]
 
 
 def broken_everywhere(monkeypatch):
@@ -173,7 +174,13 @@ def test_a_section_that_fails_says_so_and_the_others_come(monkeypatch):
     sections = list(examine(host, Place.of("pocket")))
     failed = [s.title for s in sections if "RuntimeError: out of order" in s.page()]
     assert failed == ["software", "device", "computing", "memory", "video"]
-    assert not faults(sections)  # what can be used is another matter
+    assert not verdict(sections)[0]  # what can be used is another matter
+
+
+def test_without_psutil_the_rest_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    page = Section.of("memory", machine.memory(HOST)).page()
+    assert "RAM            cannot be told" in page and "Pro" in page
 
 
 def test_cancel_goes_through():
@@ -261,7 +268,7 @@ def test_checksums(folder, monkeypatch, capsys):
     monkeypatch.setattr("flashhead.doctor.examine.self_test", lambda host: iter(()))
     assert main(["doctor", "--checkpoint", str(folder), "--verify", "--device", "cpu"]) == 1
     told = capsys.readouterr()
-    assert encoder in told.out.splitlines()[-1]
+    assert f"{encoder}  WRONG" in told.out and "to mend" in told.out.splitlines()[-1]
     assert "checksums: 0.01 of 0.01 GB" in told.err
 
 
