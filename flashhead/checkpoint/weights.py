@@ -141,7 +141,7 @@ class TorchFile(Weights):
     """
 
     def __init__(self, path: Path):
-        self._tensors, self._mapped = _load_tensors(path)
+        self._tensors, self.mapped = _load_tensors(path)
         self._read: list[str] = []
         entries = {
             key: StoredTensor(
@@ -157,18 +157,18 @@ class TorchFile(Weights):
         self.check_dtype(key)
         if key not in self._tensors:  # let go before
             self._tensors.clear()
-            self._tensors, self._mapped = _load_tensors(self.path)
+            self._tensors, self.mapped = _load_tensors(self.path)
         self._read.append(key)
         # A copy, because a small tensor that stays would keep the space of large ones apart.
-        return self._tensors[key] if self._mapped else self._tensors[key].clone()
+        return self._tensors[key] if self.mapped else self._tensors[key].clone()
 
     def release(self) -> None:
-        if not self._mapped:
+        if not self.mapped:
             for key in self._read:
                 self._tensors.pop(key, None)
         # torch's own mapping is given back by opening another: not for every tensor.
         elif sum(self.entries[key].nbytes for key in self._read) > _READ_BETWEEN_MAPPINGS:
-            self._tensors, self._mapped = _load_tensors(self.path)
+            self._tensors, self.mapped = _load_tensors(self.path)
         else:
             return
         self._read.clear()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import Any
 from ..checkpoint.layout import find_adapter, find_snapshot, find_variants
 from ..checkpoint.loading import Checkpoint, open_checkpoint
 from ..checkpoint.published import PUBLISHED, compare, sha256_of
-from ..checkpoint.weights import TORCH_SUFFIXES, TorchFile, open_weights
-from ..errors import CheckpointError
+from ..checkpoint.weights import TORCH_SUFFIXES, TorchFile, check_file, open_weights
+from ..errors import CheckpointError, reason
+from ..files import read_object
 from ..pocket import place_of
 from .report import Row
 
@@ -111,14 +111,14 @@ def _file_row(label: str, path: Path, on_bytes: Callable[[int], None] | None) ->
 def _kind(path: Path) -> str:
     """A file's format, and the dtypes of its tensors. Raises `CheckpointError` or `OSError`."""
     if path.suffix == ".json":
+        check_file(path)
         try:
-            json.loads(path.read_text(encoding="utf-8-sig"))
-        except (ValueError, RecursionError) as error:
-            raise CheckpointError(f"no readable JSON: {error}") from error
+            read_object(path.read_text(encoding="utf-8-sig"))
+        except ValueError as error:
+            raise CheckpointError(f"no readable JSON: {reason(error)}") from error
         return "JSON"
     weights, kind = open_weights(path), "safetensors"
     if isinstance(weights, TorchFile):
-        with path.open("rb") as file:
-            kind = "torch zip" if file.read(2) == b"PK" else "torch legacy"
+        kind = "torch zip" if weights.mapped else "torch legacy"
     dtypes = sorted({entry.dtype for entry in weights.entries.values()})
     return f"{kind} of {len(weights.entries)} {' and '.join(dtypes)}"

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..errors import reason
+
 COLUMNS = 100
 _LABEL = 15
 _MOST_LINES = 4  # of a row
@@ -84,10 +86,9 @@ class Section:
         ]
 
 
-def why(error: BaseException) -> str:
-    """An exception in one line."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+def why(error: Exception) -> str:
+    """An exception of any kind in one line."""
+    return f"{type(error).__name__}: {reason(error)}"
 
 
 def shareable(text: str) -> str:

@@ -229,8 +229,8 @@ def legacy(path):
 
 BREAKS = {
     "truncated": (GENERATOR, cut, "truncated"),
-    "a pointer": (GENERATOR, lambda p: p.write_text("version https://git-lfs.x\n"), "truncated"),
-    "a web page": (GENERATOR, lambda p: p.write_text("<!DOCTYPE html><p>Sorry"), "truncated"),
+    "a pointer": (GENERATOR, lambda p: p.write_text("version https://git-lfs.x\n"), "Git LFS"),
+    "a web page": (GENERATOR, lambda p: p.write_text("<!DOCTYPE html><p>Sorry"), "web page"),
     "empty": (GENERATOR, lambda p: p.write_bytes(b""), "it is truncated or no safetensors"),
     "no JSON": ("VAE_LTX/config.json", lambda p: p.write_text("{'a'"), "no readable JSON"),
     "cut torch": ("VAE_LTX/old.pth", lambda p: (legacy(p), p.write_bytes(p.read_bytes()[:99])), ""),
@@ -247,6 +247,11 @@ def test_files_that_are_broken(name, folder):
     assert rows["lite"].wrong == (file != "VAE_LTX/old.pth")
     others = rows.keys() - {file, "lite"}
     assert len(others) >= 5 and not any(rows[other].wrong for other in others)
+
+
+def test_an_old_torch_file_is_known(folder):
+    legacy(folder / "VAE_LTX" / "old.pth")
+    assert "torch legacy of 1 F32" in rows_of(folder)["VAE_LTX/old.pth"].text
 
 
 def test_checksums(folder, monkeypatch, capsys):
