@@ -20,7 +20,7 @@ from ..flashhead.doctor.examine import examine, verdict
 from ..flashhead.doctor.files import Place
 from ..flashhead.doctor.host import Host
 from ..flashhead.doctor.machine import elements
-from ..flashhead.doctor.report import Row
+from ..flashhead.doctor.report import Row, page
 from ..flashhead.models.bundle import Bundle
 from ..flashhead.models.config import PUBLISHED_LITE, VAEConfig
 from ..flashhead.models.devices import AUDIO_DTYPE, Precision, precision
@@ -34,13 +34,11 @@ from .vae import load_vae, vae_dtype
 
 def _host() -> Host:
     device = management.get_torch_device()
+    kernel = comfy.ldm.modules.attention.optimized_attention.__name__
     return Host(
-        device=device,
+        device,
         precision=_precision,
-        attention=lambda: (
-            comfy.ldm.modules.attention.optimized_attention.__name__,
-            "ComfyUI's choice, unless Load Checkpoint says another",
-        ),
+        attention=lambda: (kernel, "ComfyUI's choice, unless Load Checkpoint says another"),
         load=_load,
         free=lambda: (management.get_free_memory(device), management.get_total_memory(device)),
         output=Path(folder_paths.get_output_directory()),
@@ -57,10 +55,9 @@ def _software() -> Iterator[Row]:
     state = management.vram_state.name
     yield Row("ComfyUI", f"{comfyui_version.__version__}, comfy-kitchen {kitchen}, {state}")
     # Not what they are set to, which may be a folder or a password.
-    usual, given = comfy.cli_args.parser.get_default, vars(comfy.cli_args.args)
-    set_ = [name for name, value in given.items() if value and value != usual(name)]
-    flags = [f"--{name.replace('_', '-')}" for name in set_]
-    yield Row("flags", " ".join(flags) or "none")
+    usual, given = comfy.cli_args.parser.get_default, vars(comfy.cli_args.args).items()
+    flags = (name.replace("_", "-") for name, value in given if value and value != usual(name))
+    yield Row("flags", " ".join(f"--{name}" for name in flags))
 
 
 def _precision(vae: VAEConfig) -> Precision:
@@ -119,19 +116,17 @@ class Doctor(io.ComfyNode):
     @classmethod
     def execute(cls, checkpoint: str, verify: bool) -> io.NodeOutput:
         bar, found = comfy.utils.ProgressBar(1), []
-        found_at = find_named(checkpoint)
-        place = Place(
-            found_at.parent if found_at.is_dir() else found_at,
-            {checkpoint: lambda: open_named(checkpoint)},
-        )
+        path = find_named(checkpoint)
+        opens = {checkpoint: lambda: open_named(checkpoint)}
 
         def on_bytes(read: int, total: int) -> None:
             check_interrupt()
             bar.update_absolute(read, total)
 
+        place = Place(path.parent if path.is_dir() else path, opens)
         for section in examine(_host(), place, on_bytes if verify else None):
             check_interrupt()
             found.append(section)
-        page = "\n".join([*(section.page() for section in found), verdict(found)[1]])
-        logging.info("FlashHead Doctor:\n%s", page)
-        return io.NodeOutput(page, ui=ui.PreviewText(page))
+        text = "\n".join([*(page(*section) for section in found), verdict(found)[1]])
+        logging.info("FlashHead Doctor:\n%s", text)
+        return io.NodeOutput(text, ui=ui.PreviewText(text))

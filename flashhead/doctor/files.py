@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..checkpoint.layout import find_adapter, find_snapshot, find_variants
 from ..checkpoint.loading import Checkpoint, open_checkpoint
@@ -16,35 +16,31 @@ from ..files import read_object
 from ..pocket import place_of
 from .report import Row
 
+OnBytes = Callable[[int, int], None]
+"""Called with the bytes read so far and all that there are."""
+
 _SUFFIXES = (".safetensors", *TORCH_SUFFIXES)
 _CONFIGS = {Path(name).name for name in PUBLISHED if name.endswith(".json")}
 _MOST = 14
 
-OnBytes = Callable[[int, int], None]
-"""Called with the bytes read so far and all that there are."""
 
-
-@dataclass(frozen=True)
-class Place:
-    """Where a checkpoint lies. path: a folder or file. opens: what opens each variant in it."""
+class Place(NamedTuple):
+    """A folder or file, and what opens each variant in it, by name."""
 
     path: Path
     opens: Mapping[str, Callable[[], Checkpoint]]
 
-    @classmethod
-    def of(cls, path: str | Path, **parts: Any) -> Place:
-        """Of what `open_checkpoint` takes. parts: its vae, audio_encoder and so on."""
-        found = find_snapshot(place_of(path)).absolute()
 
-        def opener(variant: str | None) -> Callable[[], Checkpoint]:
-            return lambda: open_checkpoint(found, variant, **parts)
-
-        variants: list[str | None] = [*find_variants(found)] or [None]
-        return cls(found, {variant or "checkpoint": opener(variant) for variant in variants})
+def place_at(path: str | Path, **parts: Any) -> Place:
+    """The place of a checkpoint, named as `open_checkpoint` takes it and its parts."""
+    found = find_snapshot(place_of(path)).absolute()
+    variants: list[str | None] = [*find_variants(found)] or [None]
+    opens = {v or "checkpoint": partial(open_checkpoint, found, v, **parts) for v in variants}
+    return Place(found, opens)
 
 
 def checkpoint_rows(place: Place, on_bytes: OnBytes | None = None) -> Iterator[Row]:
-    """Whether each variant opens, and each file; see `_file_row`.
+    """Whether each variant opens, then the files: size, format, dtypes, whether published so.
 
     on_bytes: given, files are read whole and their checksums compared.
     """
@@ -59,9 +55,8 @@ def checkpoint_rows(place: Place, on_bytes: OnBytes | None = None) -> Iterator[R
         also = "" if name == checkpoint.variant else f", as {checkpoint.variant}"
         yield Row(name, f"can be loaded{also}")
         used |= dict.fromkeys(part.file.path.absolute() for part in checkpoint.parts.values())
-    files = used | dict.fromkeys(_files_in(place.path))
-    shown = [path for path in list(files)[:_MOST] if path.exists()]
-    total, read = sum(path.stat().st_size for path in shown), 0
+    files = [path for path in used | dict.fromkeys(_files_in(place.path)) if path.exists()]
+    total, read = sum(path.stat().st_size for path in files[:_MOST]), 0
 
     def count(size: int) -> None:
         nonlocal read
@@ -69,12 +64,12 @@ def checkpoint_rows(place: Place, on_bytes: OnBytes | None = None) -> Iterator[R
         if on_bytes is not None:
             on_bytes(read, total)
 
-    for path in shown:
+    for path in files[:_MOST]:
         inside = path != place.path and path.is_relative_to(place.path)
         label = (path.relative_to(place.path) if inside else Path(path.name)).as_posix()
         yield _file_row(label, path, None if on_bytes is None else count)
-    if len(files) > len(shown):
-        yield Row("more", f"{len(files) - len(shown)} files that are not looked into")
+    if files[_MOST:]:
+        yield Row("more", f"{len(files) - _MOST} files that are not looked into")
 
 
 def _files_in(path: Path) -> list[Path]:
@@ -88,11 +83,9 @@ def _files_in(path: Path) -> list[Path]:
 
 
 def _file_row(label: str, path: Path, on_bytes: Callable[[int], None] | None) -> Row:
-    """A file's size, format and dtypes, and whether it is the published one."""
     size, name = path.stat().st_size, "/".join(path.parts[-2:])
     facts: dict[str, Any] = {"bytes": size}
-    known = PUBLISHED.get(name)
-    same, wrong, verdict = known is not None and known.bytes == size, False, ""
+    known, wrong, verdict = PUBLISHED.get(name), False, ""
     try:
         kind = _kind(path)
         if on_bytes is not None:
@@ -101,11 +94,11 @@ def _file_row(label: str, path: Path, on_bytes: Callable[[int], None] | None) ->
             wrong = verdict.startswith("differs")
             verdict = f", sha256 {sha256[:12]} {verdict.replace('differs', 'DIFFERS')}"
         elif known is not None:
+            same = known.bytes == size
             verdict = ", published size" if same else f", published with {known.bytes:,}"
     except (CheckpointError, OSError) as error:
         wrong, kind = True, str(error).replace(str(path), "it")
-    told = f"{size / 1e9:.2f} GB" if same and size > 10**7 else f"{size:,} bytes"
-    return Row(label, f"{told}, {kind}{verdict}", facts, wrong)
+    return Row(label, f"{size:,} bytes, {kind}{verdict}", facts, wrong)
 
 
 def _kind(path: Path) -> str:

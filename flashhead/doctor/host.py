@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,7 +27,7 @@ class Host:
     the generator's kernel, and why. load: the pocket checkpoint with its generator in a dtype,
     ready to compute. free: bytes of the device's memory that can be used, and all of it; None is
     unknown. output: the folder of videos. software: rows on the host itself. passing: exceptions
-    that stop the examination, such as the one for Cancel.
+    that end the examination, such as the one for Cancel.
     """
 
     device: torch.device
@@ -42,11 +43,11 @@ class Host:
 def library_host(device: torch.device) -> Host:
     """The library's own way, as the commands run it."""
     return Host(
-        device=device,
-        precision=lambda vae: precision(device, vae),
-        attention=lambda: torch_attention(device),
+        device,
+        precision=partial(precision, device),
+        attention=partial(torch_attention, device),
         load=lambda dtype: load_bundle(POCKET, device=device, dtype=dtype),
-        free=lambda: free_memory(device),
+        free=partial(free_memory, device),
         output=Path.cwd(),
     )
 
@@ -63,10 +64,8 @@ def torch_attention(device: torch.device) -> tuple[str, str]:
 
 def free_memory(device: torch.device) -> tuple[int, int] | None:
     """Bytes of memory that can be used on a device, and all that it has; None is unknown."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)
-    if device.type == "xpu":
-        return torch.xpu.mem_get_info(device)
+    if device.type in ("cuda", "xpu"):
+        return getattr(torch, device.type).mem_get_info(device)
     if device.type == "mps":
         whole = torch.mps.recommended_max_memory()
         return whole - torch.mps.driver_allocated_memory(), whole
@@ -74,7 +73,7 @@ def free_memory(device: torch.device) -> tuple[int, int] | None:
 
 
 def ram() -> tuple[int, int] | None:
-    """Bytes of main memory that are free, and all there are; None is unknown."""
+    """The same of main memory."""
     try:
         import psutil
     except ImportError:

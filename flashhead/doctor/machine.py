@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
 from fractions import Fraction
 from functools import cache
 from importlib import metadata
@@ -33,18 +32,22 @@ from .host import Host, ram
 from .report import Row, why
 
 _PACKAGES = ("torch", "torchaudio", "av", "PIL", "safetensors", "numpy", "einops")
-_ROOT = Path(__file__).parents[2]
 _PUBLISHED = {"Lite": PUBLISHED_LITE, "Pro": PUBLISHED_PRO}
 
 
 def software(host: Host) -> Iterator[Row]:
-    """Versions of what this needs, by importing it: what is installed may not load."""
-    yield Row("flashhead", _own_version())
-    yield Row("system", f"{platform.platform()}, Python {platform.python_version()}")
-    versions = {name: _version(name) for name in _PACKAGES}
-    versions["av"] += f" (FFmpeg {getattr(av, 'ffmpeg_version_info', 'unknown')})"
-    told = ", ".join(f"{name} {version}" for name, version in versions.items())
-    yield Row("packages", told, versions)
+    """Versions, by importing what this needs: what is installed may not load."""
+    project = Path(__file__).parents[2] / "pyproject.toml"
+    if project.is_file():  # as a folder of nodes, which pip does not know
+        found = re.search('^version = "(.+)"', project.read_text(encoding="utf-8"), re.M)
+        version = found[1] if found else "unknown"
+    else:
+        version = metadata.version("flashhead")
+    system = f"{platform.platform()}, Python {platform.python_version()}"
+    yield Row("flashhead", f"{version} on {system}")
+    ffmpeg = getattr(av, "ffmpeg_version_info", "unknown")
+    versions = [f"{name} {_version(name)}" for name in _PACKAGES]
+    yield Row("packages", ", ".join([*versions, f"FFmpeg {ffmpeg}"]))
     yield from host.software()
 
 
@@ -55,62 +58,38 @@ def _version(name: str) -> str:
         return f"does not import ({why(error)})"
 
 
-def _own_version() -> str:
-    """Of the pack's folder where this runs from one, else as installed by pip."""
-    project = _ROOT / "pyproject.toml"
-    if not project.is_file():
-        return metadata.version("flashhead")
-    found = re.search(r'^version = "(.+)"', project.read_text(encoding="utf-8"), re.M)
-    commit = ("git", "-C", str(_ROOT), "log", "-1", "--format=, commit %h of %cs")
-    # Without its own .git, that would be ComfyUI's.
-    return (found[1] if found else "unknown") + (
-        _output(*commit) if (_ROOT / ".git").exists() else ""
-    )
-
-
-def _output(*command: str) -> str:
-    """What a program prints; "" where it is missing or fails."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return "" if done.returncode else done.stdout.strip()
-
-
 def device(host: Host) -> Iterator[Row]:
     """What computes, and by which driver."""
-    chosen = host.device
-    yield Row("device", f"{chosen}, {_name(chosen)}", {"type": chosen.type})
-    if chosen.type == "cuda":
+    chosen, kind = host.device, host.device.type
+    if kind == "cpu":
+        threads = f"{torch.get_num_threads()} of {os.cpu_count()} threads"
+        name = f"{platform.processor()} {torch.backends.cpu.get_cpu_capability()}, {threads}"
+    else:
+        named = kind in ("cuda", "xpu")
+        name = getattr(torch, kind).get_device_name(chosen) if named else platform.machine()
+    yield Row("device", f"{chosen}, {name.strip()}")
+    if kind == "cuda":
         card = torch.cuda.get_device_properties(chosen)
         if torch.version.hip:
             yield Row("ROCm", f"{torch.version.hip}, {card.gcnArchName}")
         else:
-            smi = _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
-            driver = smi.partition("\n")[0] or "unknown"
             capability = f"compute capability {card.major}.{card.minor}"
-            yield Row("CUDA", f"{torch.version.cuda}, {capability}, driver {driver}")
+            yield Row("CUDA", f"{torch.version.cuda}, {capability}, driver {_nvidia_driver()}")
             yield Row("cuDNN", str(torch.backends.cudnn.version()))
-    elif chosen.type == "xpu":
+    elif kind == "xpu":
         yield Row("driver", torch.xpu.get_device_properties(chosen).driver_version)
-    elif chosen.type == "cpu":
-        names = {kind: getattr(torch.version, kind, None) for kind in ("cuda", "hip", "xpu")}
-        built = [f"{name} {version}" for name, version in names.items() if version]
+    elif kind == "cpu":
+        built = [n for n in ("cuda", "hip", "xpu") if getattr(torch.version, n, None)]
         yield Row("GPU", f"none that torch sees; it is built for {built[0] if built else 'none'}")
 
 
-def _name(device: torch.device) -> str:
-    if device.type in ("cuda", "xpu"):
-        return getattr(torch, device.type).get_device_name(device)
-    if device.type == "mps":
-        return _output("sysctl", "-n", "machdep.cpu.brand_string") or "no name known"
-    if device.type != "cpu":
-        return "no name known"
-    name = platform.processor()
-    with suppress(OSError):
-        name = re.findall("model name\\s*: (.*)", Path("/proc/cpuinfo").read_text())[0]
-    instructions = torch.backends.cpu.get_cpu_capability()
-    return f"{name}, {torch.get_num_threads()} of {os.cpu_count()} threads, {instructions}"
+def _nvidia_driver() -> str:
+    command = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return done.stdout.partition("\n")[0]
 
 
 def computing(host: Host) -> Iterator[Row]:
@@ -122,33 +101,24 @@ def computing(host: Host) -> Iterator[Row]:
         ("Pro's VAE", pro.vae, pro.reasons["vae"]),
         ("audio encoder", lite.audio_encoder, lite.reasons["audio_encoder"]),
     ):
-        yield Row(name, f"{torch_name(dtype)}: {reason}", {"dtype": torch_name(dtype)})
-    kernel, reason = host.attention()
-    yield Row("attention", f"{kernel}: {reason}", {"kernel": kernel})
+        yield Row(name, f"{torch_name(dtype)}: {reason}")
+    yield Row("attention", ": ".join(host.attention()))
 
 
 def memory(host: Host) -> Iterator[Row]:
     """What is free, and what Lite and Pro need of it."""
+    disk, usable = shutil.disk_usage(host.output), host.free()
+    found = [] if host.device.type == "cpu" else [("device", usable)]
+    for label, pair in (*found, ("RAM", ram()), ("disk", (disk.free, disk.total))):
+        told = "cannot be told" if pair is None else f"{_gb(pair[0])} of {_gb(pair[1])} free"
+        yield Row(label, told)
     height, width = PUBLISHED_SIZE
-    usable = host.free()
-    if host.device.type != "cpu":
-        yield _free("device", usable)
-    yield _free("RAM", ram())
-    disk = shutil.disk_usage(host.output)
-    yield _free("disk", (disk.free, disk.total), f" in {host.output}")
     for name, sizes in _PUBLISHED.items():
         weights, chunk = need(host, sizes)
         text = f"weights {_gb(weights)} + a chunk at {width}x{height} {_gb(chunk)}"
         if usable is not None:
             text += ": fits" if weights + chunk <= usable[0] else ": does not fit at once"
         yield Row(name, text, {"weights": weights, "chunk": chunk})
-
-
-def _free(label: str, memory: tuple[int, int] | None, where: str = "") -> Row:
-    if memory is None:
-        return Row(label, "cannot be told")
-    free, total = memory
-    return Row(label, f"{_gb(free)} of {_gb(total)} free{where}", {"free": free, "total": total})
 
 
 def _gb(count: int) -> str:
@@ -177,19 +147,14 @@ def elements(sizes: CheckpointConfigs) -> tuple[int, ...]:
 
 def encoders() -> Iterator[Row]:
     """What a video can be written by: each encoder is opened, for some are listed that fail."""
-    height, width = PUBLISHED_SIZE
     used = ""
     for name in H264_ENCODERS:
-        fault = h264_fault(name, height, width, Fraction(FPS))
+        fault = h264_fault(name, *PUBLISHED_SIZE, Fraction(FPS))
         if fault != name:  # the name alone: this PyAV has none of that name
-            text = f"does not open: {fault}" if fault else "opens" if used else "opens, and is used"
-            yield Row(name, text, {"opens": not fault})
+            yield Row(name, f"does not open: {fault}" if fault else "opens")
             used = used or ("" if fault else name)
-    if not used:
-        yield Row(
-            "H.264", f"no encoder opens (of {', '.join(H264_ENCODERS)}); install av from PyPI"
-        )
+    yield Row("H.264", f"by {used}" if used else "no encoder opens: install av from PyPI")
     context = av.CodecContext.create("aac", "w")
     context.sample_rate, context.layout, context.format = 48_000, "stereo", "fltp"
     context.open()
-    yield Row("aac", "opens", {"opens": True})
+    yield Row("aac", "opens")

@@ -1,4 +1,4 @@
-"""Rows of facts in sections, as a page of text and as JSON, with nothing private in either."""
+"""Rows of facts: lines of the page, and entries for programs, with nothing private in either."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import re
 import textwrap
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,72 +17,35 @@ _MOST_LINES = 4  # of a row
 
 
 class Row(NamedTuple):
-    """A line of the page.
-
-    text: what people read. facts: for programs, in JSON's types. wrong: whether it has to be mended
-    before a video can be made.
-    """
+    """text: for people. facts: for programs. wrong: whether it has to be mended."""
 
     label: str
     text: str
     facts: Mapping[str, Any] = {}
     wrong: bool = False
 
+    def lines(self) -> list[str]:
+        """At most `COLUMNS` characters each, in ASCII for any terminal."""
+        gap = " " * max(2, _LABEL - len(self.label))
+        line = f"  {self.label}{gap}{'WRONG: ' if self.wrong else ''}{self.text}"
+        return textwrap.wrap(
+            re.sub("[^ -~]", lambda c: ascii(c[0])[1:-1], shareable(line)),
+            COLUMNS,
+            subsequent_indent=" " * (_LABEL + 2),
+            break_on_hyphens=False,
+            max_lines=_MOST_LINES,
+            placeholder=" ...",
+        )
 
-@dataclass
-class Section:
-    """A title and its rows."""
+    def entry(self) -> dict[str, Any]:
+        """In JSON's types."""
+        told = {"label": shareable(self.label), "text": shareable(self.text)}
+        return told | {"wrong": self.wrong, **self.facts}
 
-    title: str
-    rows: list[Row] = field(default_factory=list)
 
-    @classmethod
-    def of(
-        cls,
-        title: str,
-        rows: Iterable[Row],
-        *,
-        vital: bool = False,
-        passing: tuple[type[BaseException], ...] = (),
-    ) -> Section:
-        """The rows as they come. Where one raises, a row says so, and it is wrong if `vital`.
-
-        passing: exceptions that go through, such as a host's for Cancel.
-        """
-        section = cls(title)
-        try:
-            for row in rows:
-                section.rows.append(row)
-        except passing:
-            raise
-        except Exception as error:
-            section.rows.append(Row("failed", why(error), wrong=vital))
-        return section
-
-    def page(self) -> str:
-        """Lines of at most `COLUMNS` characters, in ASCII for any terminal."""
-        lines = [self.title]
-        for row in self.rows:
-            gap = max(2, _LABEL - len(row.label))
-            line = f"  {row.label}{' ' * gap}{'WRONG: ' if row.wrong else ''}{row.text}"
-            line = re.sub("[^ -~]", lambda c: ascii(c[0])[1:-1], shareable(line))
-            lines += textwrap.wrap(
-                line,
-                COLUMNS,
-                subsequent_indent=" " * (_LABEL + 2),
-                break_on_hyphens=False,
-                max_lines=_MOST_LINES,
-                placeholder=" ...",
-            )
-        return "\n".join(lines)
-
-    def facts(self) -> list[dict[str, Any]]:
-        """The rows for JSON."""
-        return [
-            {"label": shareable(row.label), "text": shareable(row.text), "wrong": row.wrong}
-            | dict(row.facts)
-            for row in self.rows
-        ]
+def page(title: str, rows: Iterable[Row]) -> str:
+    """A section of the page."""
+    return "\n".join([title, *(line for row in rows for line in row.lines())])
 
 
 def why(error: Exception) -> str:

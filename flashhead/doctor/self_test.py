@@ -47,8 +47,7 @@ def self_test(host: Host) -> Iterator[Row]:
             raise
         except Exception as error:
             yield Row(_NAMES[dtype], why(error), wrong=True)
-    left = [name for dtype, name in _NAMES.items() if dtype not in tried]
-    if left:
+    if left := [name for dtype, name in _NAMES.items() if dtype not in tried]:
         yield Row(", ".join(left), f"not tried: {half_dtypes(host.device)[1]}")
 
 
@@ -56,15 +55,13 @@ def _compared(bundle: Bundle) -> Row:
     frames, speed = make_frames(bundle)
     with Image.open(STORED) as picture:
         stored = torch.from_numpy(np.array(picture)).unflatten(0, (len(_COMPARED), -1))
-    difference = (frames - stored).abs()
+    difference, dtype, vae = (frames - stored).abs(), bundle.dtype, bundle.vae.dtype
     mean, largest = difference.mean().item(), int(difference.max().item())
-    dtype, vae = bundle.dtype, bundle.vae.dtype
     limits = max(_LIMITS[dtype], _LIMITS[vae])
     wrong = not (mean <= limits[0] and largest <= limits[1])
-    with_vae = "" if vae == dtype else f", VAE in {_NAMES[vae]}"
     text = (
         f"{'off' if wrong else 'right'}: mean {mean:.2f} (at most {limits[0]}), largest {largest} "
-        f"(at most {limits[1]}); {speed:.1f} frames/s{with_vae}"
+        f"(at most {limits[1]}); {speed:.1f} frames/s, VAE in {_NAMES[vae]}"
     )
     facts = {"mean": mean, "largest": largest, "limits": limits, "frames_per_second": speed}
     return Row(_NAMES[dtype], text, facts, wrong)

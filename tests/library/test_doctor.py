@@ -17,9 +17,9 @@ from flashhead.checkpoint.published import PUBLISHED, PublishedFile, sha256_of
 from flashhead.cli.main import main
 from flashhead.doctor import machine
 from flashhead.doctor.examine import examine, verdict
-from flashhead.doctor.files import Place, checkpoint_rows
+from flashhead.doctor.files import checkpoint_rows, place_at
 from flashhead.doctor.host import library_host
-from flashhead.doctor.report import COLUMNS, Row, Section
+from flashhead.doctor.report import COLUMNS, Row, page
 from flashhead.doctor.self_test import STORED, self_test
 
 from .test_devices import fake
@@ -30,11 +30,11 @@ GENERATOR = "Model_Lite/diffusion_pytorch_model.safetensors"
 
 
 def page_of(sections) -> str:
-    return "\n".join(section.page() for section in sections)
+    return "\n".join(page(*section) for section in sections)
 
 
 def rows_of(path, verify=False) -> dict[str, Row]:
-    rows = checkpoint_rows(Place.of(path), (lambda read, total: None) if verify else None)
+    rows = checkpoint_rows(place_at(path), (lambda read, total: None) if verify else None)
     return {row.label: row for row in rows}
 
 
@@ -68,7 +68,7 @@ def test_it_says_what_is_wrong_and_exits_with_1(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("flashhead.doctor.examine.self_test", lambda host: iter(()))
     assert main(["doctor", "--checkpoint", str(tmp_path / "none"), "--device", "cpu"]) == 1
     told = capsys.readouterr()
-    assert "WRONG: " in told.out
+    assert "WRONG:" in told.out
     assert told.out.splitlines()[-1] == "1 to mend, marked WRONG"
     assert told.err == "error: 1 to mend, marked WRONG\n"
     assert main(["doctor", "--device", "gpu"]) == 1
@@ -78,8 +78,7 @@ def test_it_says_what_is_wrong_and_exits_with_1(tmp_path, capsys, monkeypatch):
 @settings(max_examples=40)
 @given(st.lists(st.tuples(st.text(max_size=20), st.text(max_size=150)), max_size=3))
 def test_any_text_can_be_printed_anywhere(rows):
-    page = Section("title", [Row(*row) for row in rows]).page()
-    lines = page.split("\n")
+    lines = page("title", [Row(*row) for row in rows]).split("\n")
     assert all(" " <= character <= "~" for line in lines for character in line)
     assert max(map(len, lines)) <= COLUMNS and len(lines) <= 1 + 4 * len(rows)
 
@@ -90,13 +89,13 @@ def test_no_name_of_a_user_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv("USERPROFILE", str(home))
     texts = [f"{home}/models/x.pth", str(home), f"{home}!", "/media/alice/disk/x", "in /home/bob"]
     texts += ["'C:\\\\Users\\\\bob\\\\x.pth'", r"D:\users\Bob\x", "/Users/bob/x", f"{home}/alice/x"]
-    section = Section("title", [Row(text, text) for text in texts])
-    for told in (section.page(), json.dumps(section.facts())):
+    rows = [Row(text, text) for text in texts]
+    printed = page("title", rows)
+    for told in (printed, json.dumps([row.entry() for row in rows])):
         assert "alice" not in told and "bob" not in told.lower()
-    assert "~/models/x.pth" in section.page() and r"\x" in section.page()
+    assert "~/models/x.pth" in printed and r"\x" in printed
     # Another folder that begins alike is not the home.
-    (row,) = Section("title", [Row("", f"{home}-models/x")]).facts()
-    assert "~" not in row["text"]
+    assert "~" not in Row("", f"{home}-models/x").entry()["text"]
 
 
 # How torch describes a device (see `fake`), its memory, and what the page has to say.
@@ -144,13 +143,13 @@ def card(request, monkeypatch):
 def test_pages_of_devices_that_are_not_here(card, monkeypatch):
     host, expected = card
     monkeypatch.setattr("flashhead.doctor.examine.self_test", lambda host: iter(()))
-    sections = list(examine(host, Place.of("pocket")))
-    page = page_of(sections)
+    sections = list(examine(host, place_at("pocket")))
+    told = page_of(sections)
     for text in expected:
-        assert text in " ".join(page.split()), page
-    assert len(page.splitlines()) <= 60
+        assert text in " ".join(told.split()), told
+    assert len(told.splitlines()) <= 60
     # What torch can say where the device is alone: cuDNN's version, and which kernel it chooses.
-    failed = {s.title for s in sections for row in s.rows if row.label == "failed"}
+    failed = {title for title, rows in sections for row in rows if row.label == "failed"}
     assert failed <= {"device", "computing"} and not verdict(sections)[0]
 
 
@@ -171,16 +170,16 @@ def broken_everywhere(monkeypatch):
 def test_a_section_that_fails_says_so_and_the_others_come(monkeypatch):
     monkeypatch.setattr("flashhead.doctor.examine.self_test", lambda host: iter(()))
     host = broken_everywhere(monkeypatch)
-    sections = list(examine(host, Place.of("pocket")))
-    failed = [s.title for s in sections if "RuntimeError: out of order" in s.page()]
+    sections = list(examine(host, place_at("pocket")))
+    failed = [title for title, rows in sections if "RuntimeError: out" in page(title, rows)]
     assert failed == ["software", "device", "computing", "memory", "video"]
     assert not verdict(sections)[0]  # what can be used is another matter
 
 
 def test_without_psutil_the_rest_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "psutil", None)
-    page = Section.of("memory", machine.memory(HOST)).page()
-    assert "RAM            cannot be told" in page and "Pro" in page
+    told = page("memory", machine.memory(HOST))
+    assert "RAM            cannot be told" in told and "Pro" in told
 
 
 def test_cancel_goes_through():
@@ -192,7 +191,7 @@ def test_cancel_goes_through():
 
     host = replace(HOST, free=cancel, load=cancel, passing=(Cancel,))
     with pytest.raises(Cancel):
-        Section.of("memory", machine.memory(host), passing=host.passing)
+        list(examine(host, place_at("pocket")))
     with pytest.raises(Cancel):
         list(self_test(host))
 
