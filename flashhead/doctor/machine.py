@@ -130,7 +130,7 @@ def need(host: Host, sizes: CheckpointConfigs) -> tuple[int, int]:
     used = host.precision(sizes.vae)
     dtypes = (used.generator, used.vae, used.audio_encoder)
     weights = sum(n * d.itemsize for n, d in zip(elements(sizes), dtypes, strict=True))
-    return weights, working_memory(sizes.generator, used.generator, PUBLISHED_SIZE)
+    return weights, working_memory(sizes, used, PUBLISHED_SIZE)
 
 
 @cache
