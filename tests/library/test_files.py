@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flashhead import FlashHeadError, FlashHeadWarning
-from flashhead.errors import OutputError
+from flashhead import FlashHeadError, FlashHeadWarning, OutputError
 from flashhead.files import check_output, put, replacing, stamp
 
 
