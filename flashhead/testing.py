@@ -30,12 +30,15 @@ from .models.config import (
     WAV2VEC2_BASE,
     CheckpointConfigs,
     LTXVAEConfig,
+    TinyVAEConfig,
+    VAEConfig,
     WanVAEConfig,
 )
 from .models.config import PUBLISHED_LITE as PUBLISHED_LITE
 from .models.config import PUBLISHED_PRO as PUBLISHED_PRO
 from .models.generator import Generator
 from .models.ltx_vae import LTXVAE
+from .models.tiny_vae import TinyVAE
 from .models.wan_vae import WanVAE
 from .models.wav2vec2 import AudioEncoder
 
@@ -76,7 +79,7 @@ def published_shapes(sizes: CheckpointConfigs) -> dict[str, Shapes]:
         {key: tuple(tensor.shape) for key, tensor in build(make).state_dict().items()}
         for make in (
             lambda: Generator(sizes.generator),
-            lambda: LTXVAE(vae) if isinstance(vae, LTXVAEConfig) else WanVAE(vae),
+            lambda: _autoencoder(vae),
             lambda: AudioEncoder(sizes.audio_encoder),
         )
     )
@@ -89,6 +92,12 @@ def published_shapes(sizes: CheckpointConfigs) -> dict[str, Shapes]:
         f"{folder}/{places.VAE_FILES[folder][0]}": autoencoder,
         f"{places.AUDIO_ENCODER}/{places.AUDIO_WEIGHTS}": encoder,
     }
+
+
+def _autoencoder(config: VAEConfig) -> nn.Module:
+    if isinstance(config, TinyVAEConfig):
+        return TinyVAE(config)
+    return LTXVAE(config) if isinstance(config, LTXVAEConfig) else WanVAE(config)
 
 
 def _random_weight(key: str, shapes: Shapes, seed: str) -> Tensor:
@@ -206,11 +215,16 @@ def write_checkpoint(
     return folder
 
 
+TINY = TinyVAEConfig(8, (16, 8, 8, 8))
+"""The miniature's tiny autoencoder."""
+
+
 def write_adapter(
     folder: str | Path, sizes: CheckpointConfigs = MINIATURE_PRO, seed: int = 0, *, rank: int = 64
 ) -> Path:
     """Write random LeapTalk files for a checkpoint of these sizes, as published: LoRA in PEFT's
-    layout, 16-bit audio projection. Returns the folder, which is made."""
+    layout, audio projection and tiny autoencoder in 16 bits. Returns the folder, which is made.
+    """
     folder, shapes = Path(folder), next(iter(published_shapes(sizes).values()))
     (folder / "lora").mkdir(parents=True, exist_ok=True)
     config = {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "target_modules": [*"qkvo"]}
@@ -230,4 +244,10 @@ def write_adapter(
         if key.startswith("audio_proj.")
     }
     torch.save(projection, folder / "audio_proj_step_10400.pt")
+    tiny = build(lambda: TinyVAE(TINY)).state_dict()
+    shapes = {key: tuple(tensor.shape) for key, tensor in tiny.items()}
+    torch.save(
+        {key: _random_weight(key, shapes, f"{seed}/tiny").half() for key in shapes},
+        folder / places.TINY_VAE_FILES[0],
+    )
     return folder

@@ -53,7 +53,7 @@ def open_lora(given: str | Path, generator: Component[Generator]) -> LoRA:
     Raises:
         CheckpointError: no LoRA, one of a kind that is not read, or one of another generator.
     """
-    path, strength = _strength(given)
+    path, strength = split_strength(given)
     if path.is_dir():
         path = (path / "lora" if (path / "lora").is_dir() else path) / LORA_WEIGHTS
     file = open_weights(path)
@@ -86,7 +86,7 @@ def open_lora(given: str | Path, generator: Component[Generator]) -> LoRA:
     return LoRA(file, scales, names)
 
 
-def _strength(given: str | Path) -> tuple[Path, float]:
+def split_strength(given: str | Path) -> tuple[Path, float]:
     """PATH[:STRENGTH] -> both; the strength is 1 unless it is given."""
     path, colon, text = str(given).rpartition(":")
     if not colon or Path(given).exists():

@@ -11,6 +11,7 @@ from ..errors import CheckpointError, reason
 from ..files import read_object
 from ..models.generator import Generator
 from ..models.ltx_vae import LTXVAE
+from ..models.tiny_vae import TinyVAE
 from ..models.wan_vae import WanVAE
 from ..models.wav2vec2 import AudioEncoder
 from ..variants import AUDIO_REPOSITORY, REPOSITORY
@@ -18,9 +19,10 @@ from .configs import (
     read_audio_encoder_config,
     read_generator_config,
     read_ltx_config,
+    read_tiny_config,
     read_wan_config,
 )
-from .layout import AUDIO_WEIGHTS, CONFIG, VAE_FILES, WEIGHTS, require
+from .layout import AUDIO_WEIGHTS, CONFIG, TINY_VAE_FILES, VAE_FILES, WEIGHTS, require
 from .ltx_file import is_ltx, is_original, read_original
 from .weights import Component, Weights, check_file, open_weights
 
@@ -36,7 +38,7 @@ ROLES = {
 
 _OTHER_AUDIO_WEIGHTS = ("pytorch_model.bin", "tf_model.h5")
 Config = Mapping[str, Any] | None
-VAEComponent = Component[LTXVAE | WanVAE]
+VAEComponent = Component[LTXVAE | WanVAE | TinyVAE]
 
 
 def role_of(file: Weights) -> str:
@@ -54,14 +56,14 @@ def role_of(file: Weights) -> str:
             f"{file.where} was a one-file bundle, but its metadata, which holds the configs, is "
             "gone; convert the published folder anew."
         )
-    if is_ltx(keys) or is_wan(keys):
+    if is_ltx(keys) or is_wan(keys) or is_tiny(keys):
         return "vae"
     if any(key.startswith(("wav2vec2.", "feature_extractor.conv_layers.")) for key in keys):
         return "audio_encoder"
     example = f" named like '{next(iter(keys))}'" if keys else ""
     raise CheckpointError(
         f"{file.where} holds {len(keys)} tensors{example}; expected a FlashHead bundle, a "
-        "generator, its VAE (LTX 0.9.0 or Wan 2.1) or wav2vec2."
+        "generator, its VAE (LTX 0.9.0, Wan 2.1 or taew2_1) or wav2vec2."
     )
 
 
@@ -76,7 +78,7 @@ def open_vae(path: Path) -> VAEComponent:
     Raises `CheckpointError`.
     """
     if path.is_dir():
-        names = [name for files in VAE_FILES.values() for name in files]
+        names = [*(name for files in VAE_FILES.values() for name in files), *TINY_VAE_FILES]
         present = [path / name for name in names if (path / name).is_file()]
         if not present:
             raise CheckpointError(f"{path} holds no VAE; expected {' or '.join(names)}.")
@@ -112,14 +114,19 @@ def generator_in(file: Weights, config: Config = None) -> Component[Generator]:
 def vae_in(file: Weights, config: Config = None) -> VAEComponent:
     """The VAE whose tensors a file holds. Raises `CheckpointError`.
 
-    A Wan VAE has no config: its sizes are read off the weights' shapes.
+    A Wan VAE and a tiny one have no config: their sizes are read off the weights' shapes.
     """
+    if is_tiny(file.shapes):
+        tiny_sizes = read_tiny_config(file.shapes, file.where)
+        return Component(
+            TinyVAE, tiny_sizes, file, file.shapes, lambda key: channels_last(file[key])
+        )
     if is_wan(file.shapes):
         sizes = read_wan_config(file.shapes, file.where)
         return Component(WanVAE, sizes, file, file.shapes, lambda key: channels_last(file[key]))
     if not is_ltx(file.shapes):
         raise CheckpointError(
-            f"{file.where} is neither the Wan 2.1 VAE nor the LTX 0.9.0 VAE: its "
+            f"{file.where} is neither the Wan 2.1 VAE, the LTX 0.9.0 VAE nor taew2_1: its "
             f"{len(file.shapes)} tensors are named like '{next(iter(file.shapes), '')}'."
         )
     if is_original(file.shapes):
@@ -134,6 +141,11 @@ def vae_in(file: Weights, config: Config = None) -> VAEComponent:
 def is_wan(keys: Iterable[str]) -> bool:
     """Whether keys are the Wan VAE's: those of Wan-AI's .pth, which are our network's too."""
     return any(key.startswith(("encoder.downsamples.", "decoder.upsamples.")) for key in keys)
+
+
+def is_tiny(keys: Iterable[str]) -> bool:
+    """Whether keys are TAEHV's, whose encoder and decoder are lists of layers."""
+    return {"encoder.0.weight", "decoder.22.bias"} <= set(keys)
 
 
 def channels_last(tensor: Tensor) -> Tensor:

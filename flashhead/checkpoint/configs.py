@@ -8,10 +8,17 @@ from dataclasses import MISSING, Field, asdict, dataclass, fields
 from typing import Any
 
 from ..errors import CheckpointError, shown
-from ..models.config import AudioEncoderConfig, GeneratorConfig, LTXVAEConfig, WanVAEConfig
+from ..models.config import (
+    AudioEncoderConfig,
+    GeneratorConfig,
+    LTXVAEConfig,
+    TinyVAEConfig,
+    VAEConfig,
+    WanVAEConfig,
+)
 from ..models.wan_vae import LATENTS_MEAN
 
-NetworkConfig = GeneratorConfig | AudioEncoderConfig | LTXVAEConfig | WanVAEConfig
+NetworkConfig = GeneratorConfig | AudioEncoderConfig | VAEConfig
 Shapes = Mapping[str, tuple[int, ...]]
 
 _LARGEST = 1 << 20
@@ -220,11 +227,28 @@ def read_wan_config(shapes: Shapes, where: str) -> WanVAEConfig:
     )
 
 
+def read_tiny_config(shapes: Shapes, where: str) -> TinyVAEConfig:
+    """From the shapes of TAEHV's keys: there is no config file."""
+    # The first convolution, then those that end each resolution.
+    found = [shapes.get(f"decoder.{n}.weight", ()) for n in (1, 8, 14, 20)]
+    first, pixels = shapes.get("encoder.0.weight", ()), shapes.get("decoder.22.bias")
+    latent_channels = len(LATENTS_MEAN)
+    if any(len(shape) != 4 for shape in (first, *found)) or (found[0][1], pixels) != (
+        latent_channels,
+        (3,),
+    ):
+        raise CheckpointError(
+            f"{where}: this tiny autoencoder has convolutions of shapes {[first, *found]}; "
+            f"expected taew2_1, for {latent_channels} latent channels and pixels one by one."
+        )
+    return TinyVAEConfig(first[0], tuple(shape[0] for shape in found), latent_channels)
+
+
 def to_config(config: NetworkConfig) -> dict[str, Any]:
     """The contents of a network's config.json, in the keys of the published files.
 
     A generator's audio sizes are left out: they are read off the weights' shapes. So are all of a
-    Wan VAE's, which are written for people to read.
+    Wan VAE's and a tiny one's, which are written for people to read.
     """
     sizes = asdict(config)
     if isinstance(config, GeneratorConfig):
@@ -235,4 +259,4 @@ def to_config(config: NetworkConfig) -> dict[str, Any]:
         return {"model_type": "wav2vec2", **sizes, **norms}
     if isinstance(config, LTXVAEConfig):
         return {"_class_name": "AutoencoderKLLTXVideo", **sizes, "patch_size_t": 1}
-    return {"_class_name": "WanVAE", **sizes}
+    return {"_class_name": "WanVAE" if isinstance(config, WanVAEConfig) else "TAEHV", **sizes}

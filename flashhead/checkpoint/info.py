@@ -16,6 +16,7 @@ from ..models.config import (
     CheckpointConfigs,
     GeneratorConfig,
     LTXVAEConfig,
+    TinyVAEConfig,
     WanVAEConfig,
 )
 from ..models.devices import precision
@@ -24,14 +25,22 @@ from ..models.memory import working_memory
 from ..pocket import place_of
 from .bundle_file import open_bundle
 from .components import BUNDLE, PARTS, role_of
-from .layout import AUDIO_WEIGHTS, VAE_FILES, WEIGHTS, find_layout, find_snapshot, find_variants
+from .layout import (
+    AUDIO_WEIGHTS,
+    TINY_VAE_FILES,
+    VAE_FILES,
+    WEIGHTS,
+    find_layout,
+    find_snapshot,
+    find_variants,
+)
 from .loading import Checkpoint, open_checkpoint
 from .ltx_file import is_original
 from .published import compare, sha256_of
 from .weights import Component, open_weights
 
 Row = tuple[str, str]
-_WEIGHT_FILES = (WEIGHTS, AUDIO_WEIGHTS, *VAE_FILES["VAE_Wan"])
+_WEIGHT_FILES = (WEIGHTS, AUDIO_WEIGHTS, *VAE_FILES["VAE_Wan"], *TINY_VAE_FILES)
 
 
 def describe(path: str | Path, *, sha256: bool = False) -> str:
@@ -138,6 +147,8 @@ def _summary(component: Component[Any]) -> tuple[str, str]:
     if isinstance(config, LTXVAEConfig):
         layout = "Lightricks'" if is_original(component.file.shapes) else "diffusers'"
         family, widths = f"LTX 0.9.0 in {layout} layout", config.block_out_channels
+    elif isinstance(config, TinyVAEConfig):
+        family, widths = "tiny (TAEHV)", config.widths
     else:
         assert isinstance(config, WanVAEConfig)
         family, widths = "Wan 2.1", config.widths

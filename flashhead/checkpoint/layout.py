@@ -8,13 +8,15 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..errors import CheckpointError
-from ..variants import AUDIO_REPOSITORY, REPOSITORY, VARIANTS
+from ..variants import ADAPTER_REPOSITORY, AUDIO_REPOSITORY, REPOSITORY, VARIANTS
 
 GENERATOR_FOLDERS = {name: variant.generator for name, variant in VARIANTS.items()}
 VAE_FOLDERS = {name: variant.vae for name, variant in VARIANTS.items()}
 CONFIG = "config.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 VAE_FILES = {"VAE_LTX": (WEIGHTS,), "VAE_Wan": ("Wan2.1_VAE.pth", "wan_2.1_vae.safetensors")}
+TINY_VAE, TINY_VAE_FILES = "tiny", ("taew2_1.pth", "taew2_1.safetensors")
+"""What to give as the VAE for the tiny autoencoder, and the names of its file."""
 AUDIO_ENCODER = "wav2vec2-base-960h"
 AUDIO_WEIGHTS = "model.safetensors"
 _AUDIO_CACHE = "models--facebook--wav2vec2-base-960h"
@@ -91,7 +93,8 @@ def find_layout(
         path: the folder that holds Model_Lite, VAE_LTX and so on (as downloaded, or as Hugging
             Face's cache has it), or one Model_* folder, or the weight file in it.
         variant: a name in `VARIANTS`; None means the only one there.
-        vae: its weight file or folder; None means in the variant's folder beside the generator's.
+        vae: its weight file or folder; None means in the variant's folder beside the generator's,
+            "tiny" means as `vae_path` says.
         audio_encoder: its folder or weight file; None means inside the published folder, or where
             Hugging Face's tools and other node packs put it (see `_audio_folders`).
 
@@ -118,7 +121,7 @@ def find_layout(
     return (
         variant,
         generator,
-        _find_vae(root, variant) if vae is None else Path(vae),
+        _find_vae(root, variant) if vae is None else vae_path(vae, root),
         _find_audio_encoder(root) if audio_encoder is None else Path(audio_encoder),
     )
 
@@ -192,10 +195,34 @@ def _find_vae(root: Path, variant: str) -> Path:
     folder = root / VAE_FOLDERS[variant]
     names = VAE_FILES[VAE_FOLDERS[variant]]
     found = next((folder / name for name in names if (folder / name).is_file()), None)
+    if found is None and VARIANTS[variant].adapts:
+        found = _tiny_vae(root)
     if found is None:
         raise CheckpointError(
             f"{_absence(folder / names[0])}; variant '{variant}' needs it. Download it from "
             f"{REPOSITORY}, or say where the VAE is."
+        )
+    return found
+
+
+def _tiny_vae(root: Path) -> Path | None:
+    folders = [root / "VAE_Wan", root]
+    if (adapter := find_adapter(root)) is not None:
+        folders.append(adapter)
+    files = (folder / name for folder in folders for name in TINY_VAE_FILES)
+    return next((file for file in files if file.is_file()), None)
+
+
+def vae_path(vae: str | Path, root: Path) -> Path:
+    """A VAE's path as given; for "tiny" the tiny autoencoder's in a published folder, in its
+    VAE_Wan or LeapTalk's. Raises `CheckpointError` where it is not there."""
+    if str(vae) != TINY_VAE or Path(vae).exists():
+        return Path(vae)
+    found = _tiny_vae(root)
+    if found is None:
+        raise CheckpointError(
+            f"{root / 'VAE_Wan' / TINY_VAE_FILES[0]} does not exist; download the tiny autoencoder "
+            f"from {ADAPTER_REPOSITORY}, or say where it is."
         )
     return found
 

@@ -22,7 +22,7 @@ from ..models.wav2vec2 import AudioEncoder
 from ..pocket import place_of
 from ..variants import ADAPTER_REPOSITORY, REPOSITORY, VARIANTS
 from . import components
-from .adapters import adapt
+from .adapters import adapt, split_strength
 from .bundle_file import open_bundle
 from .layout import (
     ADAPTER_FOLDERS,
@@ -30,6 +30,7 @@ from .layout import (
     find_adapter,
     find_layout,
     find_projection,
+    vae_path,
 )
 from .weights import Component, open_weights
 
@@ -121,7 +122,7 @@ def open_checkpoint(
         if made != header.variant:
             loras, audio_projection = _adapter(made, path.parent, loras, audio_projection)
         if vae is not None:
-            parts["vae"] = components.open_vae(Path(vae))
+            parts["vae"] = components.open_vae(vae_path(vae, path.absolute().parent))
         if audio_encoder is not None:
             parts["audio_encoder"] = components.open_audio_encoder(Path(audio_encoder))
         parts["generator"] = adapt(parts["generator"], loras, audio_projection)
@@ -152,7 +153,10 @@ def _adapter(
     """LoRAs and audio projection of a variant that is made by them: what is given, else what is in
     its folder in or beside a checkpoint's."""
     if projection is None and (folder := find_adapter(root)) is not None:
-        loras, projection = [folder, *loras], find_projection(folder)
+        projection, own = find_projection(folder), folder.resolve()
+        given = [split_strength(lora)[0].resolve() for lora in loras]
+        if not any(own in (path, *path.parents) for path in given):  # not twice
+            loras = [folder, *loras]
     if not loras or projection is None:
         raise CheckpointError(
             f"Variant '{variant}' is {VARIANTS[variant].adapts} with a LoRA and an audio "
@@ -183,7 +187,8 @@ def load_bundle(
         device: where the networks live and compute.
         dtype: float32, bfloat16 or float16 for generator and VAE; the audio encoder stays in
             float32, and LTX's VAE is never in float16.
-        vae: weight file or folder of the VAE; None means the one that belongs to `path`.
+        vae: weight file or folder of the VAE, or "tiny" for the tiny autoencoder that comes with
+            LeapTalk; None means the one that belongs to `path`.
         audio_encoder: folder or weight file of wav2vec2; None means the one that belongs to `path`.
         lora: PATH or PATH:STRENGTH, or several, to merge into the generator; see `open_lora`.
         audio_projection: file of weights for the generator's `audio_proj`; None means its own, and

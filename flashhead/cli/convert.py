@@ -24,7 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_parts(parser: argparse.ArgumentParser) -> None:
     """Where the parts of a checkpoint are that lie somewhere else, and what changes its weights."""
     add = parser.add_argument
-    add("--vae", type=Path, help="the VAE's weight file or folder, where it is somewhere else")
+    vae = "the VAE's weight file or folder, where it is elsewhere; tiny: taew2_1, fast, for Pro"
+    add("--vae", type=Path, help=vae)
     add("--audio-encoder", type=Path, help="wav2vec2's folder, where it is somewhere else")
     lora = (
         "merge a LoRA into the generator, at a strength of 1 or so much; may be given several times"

@@ -120,7 +120,21 @@ class WanVAEConfig:
         return (2 ** sum(self.temporal), spatial, spatial)
 
 
-VAEConfig = LTXVAEConfig | WanVAEConfig
+@dataclass(frozen=True)
+class TinyVAEConfig:
+    """The tiny autoencoder's hyperparameters. widths: of the decoder, coarsest first."""
+
+    encoder_width: int = 64
+    widths: tuple[int, ...] = (256, 128, 64, 64)
+    latent_channels: int = 16
+
+    @property
+    def stride(self) -> tuple[int, int, int]:
+        """Frames, rows and columns per latent: (t, h, w)."""
+        return (4, 8, 8)
+
+
+VAEConfig = LTXVAEConfig | WanVAEConfig | TinyVAEConfig
 
 
 @dataclass(frozen=True)

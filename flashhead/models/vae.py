@@ -1,4 +1,4 @@
-"""The interface of a video autoencoder, and what the two families share."""
+"""The interface of a video autoencoder, and what the families share."""
 
 from typing import Protocol
 
@@ -9,7 +9,7 @@ from .backend import Backend
 
 
 class VAE(Protocol):
-    """A video autoencoder: `LTXVAE`, `WanVAE` or a host's.
+    """A video autoencoder: `LTXVAE`, `WanVAE`, `TinyVAE` or a host's.
 
     stride: frames, rows and columns per latent, (t, h, w). dtype: what it computes in. tiles: into
     how many pieces a side the picture is cut where it takes most memory.
@@ -35,7 +35,7 @@ class VAE(Protocol):
 
 
 class VideoAutoencoder(nn.Module):
-    """The base of both families, whose latents are standardised channel by channel."""
+    """The base of all families, whose latents are standardised channel by channel."""
 
     latents_mean: Tensor
     latents_std: Tensor
@@ -53,16 +53,28 @@ class VideoAutoencoder(nn.Module):
     def encode(self, video: Tensor, tiles: int = 1) -> Tensor:
         """Video (B, 3, T, H, W) in [-1, 1] -> normalised latents (B, C, t, h, w) float32.
 
-        They are the posterior's mean: nothing is random. Raises `ValueError` unless T is 1 + a
-        multiple of the temporal stride, and H and W are multiples of the spatial stride.
+        They are the posterior's mean: nothing is random. Raises `ValueError` as `check_video`.
         """
+        self.check_video(video)
+        return self.standardize(self.moments(video, tiles)[:, : self.latent_channels].float())
+
+    def check_video(self, video: Tensor) -> None:
+        """Raise `ValueError` unless T is 1 + a multiple of the temporal stride, and H and W are
+        multiples of the spatial stride."""
         (t, h, w), stride = video.shape[2:], self.stride
         if (t - 1) % stride[0] or h % stride[1] or w % stride[2]:
             raise ValueError(
                 f"A video of {t} frames at {w}x{h} does not fit the VAE: expected 1 + n * "
                 f"{stride[0]} frames, width and height multiples of {stride[1]}."
             )
-        return self.standardize(self.moments(video, tiles)[:, : self.latent_channels].float())
+
+    def check_latents(self, latents: Tensor) -> None:
+        """Raise `ValueError` unless they are (B, C, t, h, w)."""
+        if latents.ndim != 5 or latents.shape[1] != self.latent_channels:
+            raise ValueError(
+                f"Latents of shape {tuple(latents.shape)} do not fit the VAE: expected "
+                f"(batch, {self.latent_channels}, frames, height, width)."
+            )
 
     def moments(self, video: Tensor, tiles: int = 1) -> Tensor:
         """The encoder's channels for a video that fits it: means (B, C, t, h, w), log-variances."""

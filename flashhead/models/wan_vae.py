@@ -257,6 +257,13 @@ class Decoder(Coder):
         self.head = _head(width, 3, backend)
 
 
+def register_statistics(vae: VideoAutoencoder) -> None:
+    """Mean and deviation of Wan's latents as buffers: constants, not in the weight file; they have
+    values even when built on the meta device."""
+    for name, values in (("latents_mean", LATENTS_MEAN), ("latents_std", LATENTS_STD)):
+        vae.register_buffer(name, torch.tensor(values, device="cpu"), persistent=False)
+
+
 class WanVAE(VideoAutoencoder):
     """Video <-> normalised latents."""
 
@@ -268,9 +275,7 @@ class WanVAE(VideoAutoencoder):
         self.conv1 = conv(2 * channels, 2 * channels, 1)
         self.conv2 = conv(channels, channels, 1)
         self.decoder = Decoder(config, backend)
-        # Constants, not in the weight file; they have values even when built on the meta device.
-        for name, values in (("latents_mean", LATENTS_MEAN), ("latents_std", LATENTS_STD)):
-            self.register_buffer(name, torch.tensor(values, device="cpu"), persistent=False)
+        register_statistics(self)
 
     # ComfyUI's Wan nodes exchange latents before normalisation.
     normalize = VideoAutoencoder.standardize
@@ -315,11 +320,7 @@ class WanVAE(VideoAutoencoder):
 
         The video is clamped to [-1, 1], in the compute dtype.
         """
-        if latents.ndim != 5 or latents.shape[1] != self.latent_channels:
-            raise ValueError(
-                f"Latents of shape {tuple(latents.shape)} do not fit the VAE: expected "
-                f"(batch, {self.latent_channels}, frames, height, width)."
-            )
+        self.check_latents(latents)
         cache: FeatureCache = {}
         latents = self.denormalize(self.backend.to(latents, torch.float32))
         frames = (self.conv2(self._enter(frame)) for frame in latents.split(1, dim=2))

@@ -177,6 +177,10 @@ def test_where_the_adapter_may_lie(root, tmp_path):
     for path in (published, published / "Model_Pro", bundle):
         found = flashhead.load_bundle(path, "leaptalk", **named).generator.state_dict()
         assert all(torch.equal(found[key], expected[key]) for key in expected)
+    twice = flashhead.load_bundle(
+        root, "leaptalk", lora=f"{named['lora']}:1"
+    ).generator.state_dict()
+    assert all(torch.equal(twice[key], expected[key]) for key in expected)
     shutil.copytree(root / "LeapTalk", published.parent / "leaptalk")
     with pytest.raises(CheckpointError, match="pro, leaptalk"):
         flashhead.load_bundle(published)
