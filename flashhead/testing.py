@@ -11,6 +11,7 @@ import math
 import pickle
 import re
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -29,6 +30,7 @@ from .models.config import (
     LTX_SCALING,
     WAV2VEC2_BASE,
     CheckpointConfigs,
+    GeneratorConfig,
     LTXVAEConfig,
     TinyVAEConfig,
     VAEConfig,
@@ -75,14 +77,9 @@ def published_shapes(sizes: CheckpointConfigs) -> dict[str, Shapes]:
     """The shape of every tensor that is read, by weight file (a path inside the checkpoint), then
     by key."""
     vae = sizes.vae
-    generator, autoencoder, encoder = (
-        {key: tuple(tensor.shape) for key, tensor in build(make).state_dict().items()}
-        for make in (
-            lambda: Generator(sizes.generator),
-            lambda: _autoencoder(vae),
-            lambda: AudioEncoder(sizes.audio_encoder),
-        )
-    )
+    generator = _shapes(lambda: Generator(sizes.generator))
+    autoencoder = _shapes(lambda: _autoencoder(vae))
+    encoder = _shapes(lambda: AudioEncoder(sizes.audio_encoder))
     encoder = {f"wav2vec2.{key}": shape for key, shape in encoder.items()}
     direction = encoder.pop(_POSITION)  # stored weight-normalised, kernel position by position
     encoder |= {f"{_POSITION}_g": (1, 1, direction[2]), f"{_POSITION}_v": direction}
@@ -92,6 +89,10 @@ def published_shapes(sizes: CheckpointConfigs) -> dict[str, Shapes]:
         f"{folder}/{places.VAE_FILES[folder][0]}": autoencoder,
         f"{places.AUDIO_ENCODER}/{places.AUDIO_WEIGHTS}": encoder,
     }
+
+
+def _shapes(make: Callable[[], nn.Module]) -> Shapes:
+    return {key: tuple(tensor.shape) for key, tensor in build(make).state_dict().items()}
 
 
 def _autoencoder(config: VAEConfig) -> nn.Module:
@@ -220,12 +221,19 @@ TINY = TinyVAEConfig(8, (16, 8, 8, 8))
 
 
 def write_adapter(
-    folder: str | Path, sizes: CheckpointConfigs = MINIATURE_PRO, seed: int = 0, *, rank: int = 64
+    folder: str | Path,
+    sizes: GeneratorConfig = MINIATURE_PRO.generator,
+    seed: int = 0,
+    *,
+    rank: int = 64,
 ) -> Path:
-    """Write random LeapTalk files for a checkpoint of these sizes, as published: LoRA in PEFT's
-    layout, audio projection and tiny autoencoder in 16 bits. Returns the folder, which is made.
-    """
-    folder, shapes = Path(folder), next(iter(published_shapes(sizes).values()))
+    """Write random LeapTalk files for a generator, as published: LoRA in PEFT's layout, audio
+    projection and tiny autoencoder in 16 bits. Returns the folder, which is made."""
+
+    def draw(shapes: Shapes, name: str) -> dict[str, Tensor]:
+        return {key: _random_weight(key, shapes, f"{seed}/{name}") for key in shapes}
+
+    folder, shapes = Path(folder), _shapes(lambda: Generator(sizes))
     (folder / "lora").mkdir(parents=True, exist_ok=True)
     config = {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "target_modules": [*"qkvo"]}
     (folder / "lora" / places.LORA_CONFIG).write_text(json.dumps(config, indent=2) + "\n")
@@ -234,20 +242,12 @@ def write_adapter(
         if re.fullmatch(r"blocks\.\d+\.(self|cross)_attn\.[qkvo]\.weight", key):
             name = f"base_model.model.{key.removesuffix('.weight')}"
             pairs |= {f"{name}.lora_A.weight": (rank, *wide), f"{name}.lora_B.weight": (out, rank)}
-    weights = {key: _random_weight(key, pairs, f"{seed}/lora") for key in pairs}
-    save_file(weights, folder / "lora" / places.LORA_WEIGHTS, {"format": "pt"})
-    projection = {
-        key.removeprefix("audio_proj."): _random_weight(
-            key, shapes, f"{seed}/projection"
-        ).bfloat16()
-        for key in shapes
-        if key.startswith("audio_proj.")
-    }
-    torch.save(projection, folder / "audio_proj_step_10400.pt")
-    tiny = build(lambda: TinyVAE(TINY)).state_dict()
-    shapes = {key: tuple(tensor.shape) for key, tensor in tiny.items()}
+    save_file(draw(pairs, "lora"), folder / "lora" / places.LORA_WEIGHTS, {"format": "pt"})
+    drawn = draw({k: s for k, s in shapes.items() if k.startswith("audio_proj.")}, "projection")
+    projection = {key.removeprefix("audio_proj."): value for key, value in drawn.items()}
+    tiny = draw(_shapes(lambda: TinyVAE(TINY)), "tiny")
     torch.save(
-        {key: _random_weight(key, shapes, f"{seed}/tiny").half() for key in shapes},
-        folder / places.TINY_VAE_FILES[0],
+        {k: v.bfloat16() for k, v in projection.items()}, folder / "audio_proj_step_10400.pt"
     )
+    torch.save({k: v.half() for k, v in tiny.items()}, folder / places.TINY_VAE_FILES[0])
     return folder

@@ -7,6 +7,7 @@ import comfy.ldm.modules.attention
 from comfy_api.latest import io
 from comfy_api.torch_helpers import set_torch_compile_wrapper
 
+from ..flashhead.checkpoint.layout import TINY_VAE
 from ..flashhead.dtypes import STORAGE_DTYPES
 from ..flashhead.errors import FlashHeadError
 from .models import load_encoder, load_model
@@ -58,8 +59,9 @@ class LoadCheckpoint(io.ComfyNode):
                     "checkpoint",
                     options=checkpoint_names(),
                     tooltip="Generator folder or one-file bundle in models/flashhead. Lite is the "
-                    "fast one, Pro the sharp one. pocket comes with the pack, to try things on any "
-                    "computer: drawn faces only, at 96x96.",
+                    "fast one, Pro the sharp one; 'Pro, one step' is Pro with LeapTalk's files, "
+                    "which are looked for in or beside its folder. pocket comes with the pack, to "
+                    "try things on any computer: drawn faces only, at 96x96.",
                 ),
                 choice(
                     "weight_dtype",
@@ -85,6 +87,15 @@ class LoadCheckpoint(io.ComfyNode):
                     tooltip="torch.compile the generator: the first chunk takes a minute or more, "
                     "later ones less time. Needs Triton on a GPU, a C++ compiler on a CPU.",
                 ),
+                choice(
+                    "vae",
+                    (_DEFAULT, TINY_VAE),
+                    "'default' is the checkpoint's own VAE. 'tiny' is taew2_1, for Pro in one or "
+                    "four steps: much faster, less sharp. It comes with LeapTalk, and may be in "
+                    "models/vae_approx too.",
+                    optional=True,
+                    advanced=True,
+                ),
             ],
             outputs=[
                 output(io.Model, "model", "The generator, for the FlashHead samplers."),
@@ -95,10 +106,15 @@ class LoadCheckpoint(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, checkpoint: str, weight_dtype: str, attention: str = _DEFAULT, compile: bool = False
+        cls,
+        checkpoint: str,
+        weight_dtype: str,
+        attention: str = _DEFAULT,
+        compile: bool = False,
+        vae: str = _DEFAULT,
     ) -> io.NodeOutput:
         kernel = choose_attention(attention)
-        opened = open_named(checkpoint)
+        opened = open_named(checkpoint, None if vae == _DEFAULT else vae)
         model = load_model(opened.generator, opened.variant, STORAGE_DTYPES.get(weight_dtype))
         if kernel is not None:
             model.model_options["transformer_options"]["optimized_attention_override"] = kernel

@@ -44,12 +44,12 @@ def seed() -> io.Input:
 def sampling() -> list[io.Input]:
     """steps, shift"""
     steps = (
-        "Sampling steps of each chunk. Lite and Pro were distilled to 4; 2 is faster. The "
-        "pretrained teacher needs 20."
+        "Sampling steps of each chunk. 0 is the model's own number: 4 for Lite and Pro (2 is "
+        "faster), 1 for Pro, one step, 20 for the pretrained teacher."
     )
     shift = "Timestep shift; the model was distilled with 5."
     return [
-        number("steps", (4, 1, 100), steps),
+        number("steps", (0, 0, 100), steps),
         number("shift", (5.0, 0.01, 100.0, 0.01), shift, advanced=True),
     ]
 

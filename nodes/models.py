@@ -91,8 +91,12 @@ def interruptible(network: Network) -> Network:
     return network
 
 
-class FlashHeadModel(comfy.model_base.BaseModel):
-    """What stands behind MODEL: the generator as `diffusion_model`."""
+class FlashHeadModel(comfy.model_base.HunyuanDiT):
+    """What stands behind MODEL: the generator as `diffusion_model`.
+
+    It is of HunyuanDiT's class for one thing: core's LoRA loader then knows PEFT's keys, such as
+    LeapTalk's (`base_model.model.blocks…`), beside its own (`diffusion_model.blocks…`).
+    """
 
     def __init__(self, generator: Generator, variant: str, weight_dtype: torch.dtype):
         config = comfy.supported_models_base.BASE({"disable_unet_model_creation": True})
@@ -102,7 +106,8 @@ class FlashHeadModel(comfy.model_base.BaseModel):
         config.sampling_settings = {"shift": 5.0}
         dtype = generator.backend.dtype
         config.set_inference_dtype(weight_dtype, dtype if dtype != weight_dtype else None)
-        super().__init__(config, model_type=comfy.model_base.ModelType.FLOW)
+        # HunyuanDiT's own would make its network.
+        comfy.model_base.BaseModel.__init__(self, config, comfy.model_base.ModelType.FLOW)
         self.variant, self.weight_dtype, self.diffusion_model = variant, weight_dtype, generator
 
     def get_dtype(self) -> torch.dtype:

@@ -5,11 +5,21 @@ The pocket checkpoint comes with the pack. Everything else is under ComfyUI's fo
 node packs put the same model.
 """
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
 
 import folder_paths
 
-from ..flashhead.checkpoint.layout import AUDIO_WEIGHTS, GENERATOR_FOLDERS, VAE_FILES, WEIGHTS
+from ..flashhead.checkpoint.layout import (
+    AUDIO_WEIGHTS,
+    GENERATOR_FOLDERS,
+    LORA_WEIGHTS,
+    TINY_VAE,
+    TINY_VAE_FILES,
+    VAE_FILES,
+    WEIGHTS,
+    find_adapter,
+)
 from ..flashhead.checkpoint.loading import Checkpoint, open_checkpoint
 from ..flashhead.errors import CheckpointError
 from ..flashhead.pocket import NAME as POCKET
@@ -17,7 +27,9 @@ from ..flashhead.pocket import place_of
 from ..flashhead.variants import REPOSITORY
 
 FOLDER = "flashhead"
-_PARTS = {WEIGHTS, AUDIO_WEIGHTS, *(name for names in VAE_FILES.values() for name in names)}
+_PARTS = {WEIGHTS, AUDIO_WEIGHTS, LORA_WEIGHTS, *TINY_VAE_FILES, *sum(VAE_FILES.values(), ())}
+ONE_STEP = "Pro, one step"
+"""LeapTalk's name in the list, in the place of Model_Pro."""
 
 
 def register_folders() -> None:
@@ -40,13 +52,23 @@ def checkpoint_names() -> list[str]:
             names.append(path.as_posix())
         elif path.name == WEIGHTS and path.parent.name in GENERATOR_FOLDERS.values():
             names.append(path.parent.as_posix())
+            if path.parent.name == GENERATOR_FOLDERS["leaptalk"] and _has_adapter(file):
+                names.append((path.parent.parent / ONE_STEP).as_posix())
     return names
+
+
+def _has_adapter(weights: str) -> bool:
+    """Whether LeapTalk's files are in or beside the folder of Pro's weight file."""
+    found = folder_paths.get_full_path(FOLDER, weights)
+    return found is not None and find_adapter(Path(found).parent.parent) is not None
 
 
 def find_named(name: str) -> Path:
     """The generator's folder or the file that a name in the list stands for."""
     if name == POCKET:
         return place_of(name)
+    if variant_named(name):
+        name = str(PurePath(name).with_name(GENERATOR_FOLDERS["leaptalk"]))
     is_folder = PurePath(name).name in GENERATOR_FOLDERS.values()
     file = folder_paths.get_full_path(FOLDER, str(PurePath(name) / WEIGHTS if is_folder else name))
     if file is None:
@@ -58,14 +80,33 @@ def find_named(name: str) -> Path:
     return Path(file).parent if is_folder else Path(file)
 
 
-def open_named(name: str) -> Checkpoint:
+def variant_named(name: str) -> str | None:
+    """The variant that a name in the list says beside its folder; None where that is enough."""
+    return "leaptalk" if PurePath(name).name == ONE_STEP else None
+
+
+def open_named(name: str, vae: str | None = None) -> Checkpoint:
     """The checkpoint that a name in the list stands for, its headers checked.
 
-    A Wan VAE that is not beside its generator is taken from ComfyUI's own VAE folder, or a
-    folder in it.
+    vae: "tiny" for the tiny autoencoder; None for the checkpoint's own. Where it is not beside its
+    generator, either is taken from ComfyUI's own VAE folders, or a folder in them.
     """
     found = find_named(name)
-    return open_checkpoint(found, vae=_vae_elsewhere(found) if found.is_dir() else None)
+    if vae == TINY_VAE:
+        vae = _in_folders(("vae_approx", "vae"), TINY_VAE_FILES) or vae
+    elif found.is_dir():
+        vae = _vae_elsewhere(found)
+    return open_checkpoint(found, variant_named(name), vae=vae)
+
+
+def _in_folders(folders: Iterable[str], names: Sequence[str]) -> str | None:
+    """The first of some files in ComfyUI's model folders, or a folder in them."""
+    lower = {name.lower() for name in names}
+    for folder in folders:
+        for file in folder_paths.get_filename_list(folder):
+            if PurePath(file).name.lower() in lower:
+                return folder_paths.get_full_path(folder, file)
+    return None
 
 
 def _vae_elsewhere(generator: Path) -> str | None:
@@ -74,8 +115,4 @@ def _vae_elsewhere(generator: Path) -> str | None:
         (generator.parent / "VAE_Wan" / name).is_file() for name in names
     ):
         return None
-    lower = {name.lower() for name in names}
-    for file in folder_paths.get_filename_list("vae"):
-        if PurePath(file).name.lower() in lower:
-            return folder_paths.get_full_path("vae", file)
-    return None
+    return _in_folders(["vae"], names)

@@ -211,6 +211,11 @@ def adapt_vae(vae: Any) -> FlashHeadVAE:
             "ComfyUI's own LTX VAE pads its decoder by reflection, where Lite was trained with "
             "zeros; connect the VAE from FlashHead Load Checkpoint instead."
         )
+    if family == "comfy.taesd.taehv":
+        raise FlashHeadError(
+            "ComfyUI reads taew2_1 as the tiny autoencoder of another model; choose 'tiny' as the "
+            "VAE in FlashHead Load Checkpoint instead."
+        )
     raise FlashHeadError(
         f"The VAE is a {type(network).__name__}, which FlashHead was not trained with; connect the "
         "one from FlashHead Load Checkpoint, or for Pro wan_2.1_vae.safetensors from Load VAE."

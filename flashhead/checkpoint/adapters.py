@@ -66,6 +66,7 @@ def open_lora(given: str | Path, generator: Component[Generator]) -> LoRA:
                 f"{file.where}: the key '{name}' is of no matrix of this generator; expected such "
                 f"as '{LORA_PREFIXES[1]}blocks.0.self_attn.q.lora_A.weight'."
             )
+        file.check_dtype(name)
         found.setdefault(key, {})[part] = name
     if not found:
         raise CheckpointError(f"{file.where} holds no tensors; expected a LoRA.")
@@ -174,6 +175,7 @@ def _projection(
             raise CheckpointError(
                 f"{file.where}: '{key}' of the audio projection is {found}; expected {expected}."
             )
+        file.check_dtype(names[key])
     return dict.fromkeys(own, lambda key: file[names[key]])
 
 

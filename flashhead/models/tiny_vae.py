@@ -15,11 +15,14 @@ from torch.nn import functional
 
 from .backend import TORCH, Backend
 from .config import TinyVAEConfig
+from .tiles import in_tiles
 from .vae import VideoAutoencoder
 from .wan_vae import register_statistics
 
 _STRIDES = (1, 2, 2)
 """Frames of one, at each resolution of the decoder."""
+# How far the encoder sees around a latent, and the decoder around a pixel.
+_PIXELS_SEEN, _LATENTS_SEEN = 142, 18
 
 
 @dataclass
@@ -131,21 +134,27 @@ class TinyVAE(VideoAutoencoder):
     normalize = VideoAutoencoder.standardize
     denormalize = VideoAutoencoder.unstandardize
 
-    def encode(self, video: Tensor) -> Tensor:
+    def encode(self, video: Tensor, tiles: int = 1) -> Tensor:
         self.check_video(video)
+        return in_tiles(self._encode, video, tiles, _PIXELS_SEEN, shrink=self.stride[1]).float()
+
+    def _encode(self, video: Tensor) -> Tensor:
         memory, latents = Memory(video.shape[0]), []
         for group in video.split(self.stride[0], dim=2):
             missing = self.stride[0] - group.shape[2]  # of the last group: its frame is repeated
             frames = torch.cat([group, *[group[:, :, -1:]] * missing], dim=2)
             latents.append(self.encoder(self._enter((frames + 1) / 2), memory))
-        return torch.stack(latents, dim=2).float()
+        return torch.stack(latents, dim=2)
 
-    def decode(self, latents: Tensor) -> Tensor:
+    def decode(self, latents: Tensor, tiles: int = 1) -> Tensor:
         """Normalised latents (B, C, t, h, w) -> video (B, 3, 1 + (t-1)*stride, H, W).
 
         The video is within [-1, 1], in the compute dtype.
         """
         self.check_latents(latents)
+        return in_tiles(self._decode, latents, tiles, _LATENTS_SEEN, grow=self.stride[1])
+
+    def _decode(self, latents: Tensor) -> Tensor:
         memory = Memory(latents.shape[0])
         frames = [self.decoder(self._enter(x), memory) for x in latents.split(1, dim=2)]
         video = rearrange(torch.cat(frames), "(t b) c h w -> b c t h w", b=memory.batch)

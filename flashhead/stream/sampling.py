@@ -168,7 +168,9 @@ def _velocity(
 
 
 def _bridge_noise(sigma: float, following: float) -> float:
-    """Standard deviation of a Brownian bridge after a step, given where it ends."""
+    """Standard deviation of the noise that a Brownian bridge gets with a step to `following`: in
+    LeapTalk's terms eta of x + delta v + eta z, with delta = following - sigma and
+    eta^2 = -delta (c + delta) / c, where c is the way from sigma to the end."""
     end = _BRIDGE_END / TRAIN_TIMESTEPS
     return math.sqrt((sigma - following) * (following - end) / (sigma - end))
 

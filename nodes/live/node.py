@@ -10,12 +10,11 @@ from ...flashhead.geometry import FPS
 from ...flashhead.media.live_audio import Piece
 from ...flashhead.models.limits import portrait_warnings
 from ...flashhead.stream.loop import ChunkAudio, Hooks
-from ...flashhead.stream.settings import Settings
 from .. import inputs
 from ..models import AudioEncoderModel
 from ..progress import Stages, check_interrupt, say
 from ..schema import number, schema
-from ..stream.run import StreamModels, portrait_of, start
+from ..stream.run import StreamModels, portrait_of, settings_of, start
 from ..types import AudioEncoderType, State
 from ..vae import adapt_vae
 from .session import Session, running
@@ -71,7 +70,7 @@ class Live(io.ComfyNode):
         models = StreamModels(model, adapt_vae(vae), audio_encoder)
         geometry = models.vae.geometry
         size = (portrait.shape[1], portrait.shape[2])
-        settings = Settings(size=size, **choices)
+        settings = settings_of(size=size, **choices)
         geometry.check_size(size)
         picture = portrait_of(portrait)
         warnings = portrait_warnings(models.vae.limits, picture)

@@ -16,7 +16,17 @@ from ..progress import Watch
 from ..schema import number, output, schema
 from ..types import PreparedAudio, State
 from ..vae import adapt_vae, frugal
-from .run import check_model, check_vae, load, portrait_of, sampling_needs, start, switch
+from .run import (
+    check_model,
+    check_vae,
+    load,
+    portrait_of,
+    sampling_needs,
+    settings_of,
+    start,
+    steps_of,
+    switch,
+)
 
 
 class StartStream(io.ComfyNode):
@@ -91,13 +101,13 @@ class SampleChunk(io.ComfyNode):
     def execute(
         cls, model: Any, audio: PreparedAudio, state: State, chunk: int, **choices: Any
     ) -> io.NodeOutput:
-        settings = Settings(**choices)
+        settings = settings_of(**choices)
         check_model(model, audio.encoder, state.geometry)
         state.check_between_chunks()
         part = audio.clip.chunk_audio(state.geometry, chunk)
         needed = sampling_needs(model, audio.encoder, state.size, audio.clip.cache_seconds)
         load([model, audio.encoder.patcher], *needed)
-        watch = Watch(1, choices["steps"], model.load_device)
+        watch = Watch(1, steps_of(model, settings), model.load_device)
         base, generator = model.model, model.model.diffusion_model
         plan = plan_stream(generator, base.variant, settings, state.stream.portrait.latents.shape)
         encoder, cache = audio.encoder.network, audio.clip.cache_seconds

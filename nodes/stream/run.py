@@ -19,6 +19,7 @@ from ...flashhead.stream import state as streams
 from ...flashhead.stream.generate import render_clip
 from ...flashhead.stream.loop import ChunkLoop, Hooks, Recall
 from ...flashhead.stream.settings import Settings
+from ...flashhead.variants import VARIANTS
 from ..models import AudioEncoderModel, flashhead_model, predictor
 from ..progress import Watch, warn
 from ..types import PreparedAudio, State
@@ -40,6 +41,16 @@ def sampling_needs(
         memory.sampling_memory(config, dtype, config.geometry.latent_shape(size)[1:]),
         memory.audio_memory(encoder.network.config, round(seconds * SAMPLE_RATE)),
     )
+
+
+def settings_of(steps: int = 0, **choices: Any) -> Settings:
+    """Settings of a node's widgets, of which 0 steps mean the model's own."""
+    return Settings(steps=steps or None, **choices)
+
+
+def steps_of(model: Any, settings: Settings) -> int:
+    """Sampling steps of each chunk."""
+    return settings.steps or VARIANTS[flashhead_model(model).variant].steps
 
 
 def portrait_of(image: torch.Tensor) -> torch.Tensor:
@@ -167,7 +178,7 @@ class Run:
         self.warnings: list[str] = []  # shown already; what the chunks show takes their place
         self.portrait, self.state = portrait, state
         cache = audio.clip.cache_seconds
-        self.settings = Settings(size=self.size, cache_seconds=cache, **choices)
+        self.settings = settings_of(size=self.size, cache_seconds=cache, **choices)
 
     def chunks(self, recall: Recall | None = None) -> Iterator[tuple[torch.Tensor, State]]:
         """New frames (n, H, W, 3) of each chunk, on the device, and the state after it."""
@@ -181,7 +192,8 @@ class Run:
             warnings += portrait_warnings(vae.limits, self.portrait)
         assert state is not None  # one of both is given
         count = self.clip.plan(self.geometry).chunks
-        watch = Watch(count, self.settings.steps or 1, device, self.geometry.new_frames, warnings)
+        steps = steps_of(self.models.model, self.settings)
+        watch = Watch(count, steps, device, self.geometry.new_frames, warnings)
         loop = self.models.loop(self.settings, watch.hooks, coder)
         audio = (self.clip.chunk_audio(self.geometry, chunk) for chunk in range(count))
         # To the device once, not at every chunk; kept states share one portrait, on the CPU.

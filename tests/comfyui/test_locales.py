@@ -34,7 +34,8 @@ FOREIGN = {
 KEPT_WORDS = frozenset(
     """
     FlashHead SoulX-FlashHead Lite Pro pocket wav2vec2 wav2vec2-base-960h LoRA ComfyUI Triton
-    MediaPipe Face Landmarker OpenCV WebSocket
+    MediaPipe Face Landmarker OpenCV WebSocket LeapTalk taew2_1 tiny one step
+    models/vae_approx
     models/flashhead output/flashhead_states wan_2.1_vae torch.compile H.264 C++ CPU GPU
     default fp32 fp8 stream once cover box mask face auto channels tracks as recorded equal
     MB dB fps dtype x y R

@@ -267,7 +267,9 @@ def test_a_foreign_generator(lite):
 
 def test_a_foreign_vae(lite):
     save_file({"conv.weight": torch.zeros(3)}, lite / VAE)
-    refuse(lite, lite / VAE, "neither the Wan 2.1 VAE, the LTX 0.9.0 VAE nor taew2_1", "'conv.weight'")
+    refuse(
+        lite, lite / VAE, "neither the Wan 2.1 VAE, the LTX 0.9.0 VAE nor taew2_1", "'conv.weight'"
+    )
 
 
 def test_a_foreign_audio_encoder(lite):

@@ -227,6 +227,7 @@ FIRST = "base_model.model.blocks.0.self_attn.q."
         (FIRST + "lora_A.weight", torch.zeros(0, 64), r"shapes \(0, 64\)"),
         (FIRST + "alpha", torch.tensor(float("nan")), "alpha"),
         (FIRST + "alpha", torch.zeros(2), "alpha"),
+        (FIRST + "lora_A.weight", torch.zeros(4, 64, dtype=torch.int8), "stored as I8"),
         (FIRST + "lora_magnitude_vector", torch.zeros(64), "of no matrix of this generator"),
         ("base_model.model.blocks.9.self_attn.q.lora_A.weight", torch.zeros(4, 64), "no matrix"),
         ("base_model.model.patch_embedding.lora_A.weight", torch.zeros(4, 32), "for a matrix"),
@@ -264,6 +265,7 @@ def test_a_config_that_is_not_understood_is_refused(root, tmp_path, config, matc
         ("proj1.weight", torch.zeros(32, 4), "audio_proj.proj1.weight"),
         ("norm.bias", None, "audio_proj.norm.bias' .* missing"),
         ("proj4.bias", torch.zeros(4), "no such key"),
+        ("norm.bias", torch.zeros(64, dtype=torch.int32), "stored as"),
     ],
 )
 def test_a_projection_that_does_not_fit_is_refused(root, tmp_path, name, value, match):
