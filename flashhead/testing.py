@@ -26,6 +26,7 @@ from .checkpoint.configs import to_config
 from .checkpoint.storage import lay_out, write_safetensors
 from .checkpoint.weights import TORCH_SUFFIXES
 from .models.backend import build
+from .models.bundle import make_vae
 from .models.config import (
     LTX_SCALING,
     WAV2VEC2_BASE,
@@ -33,15 +34,11 @@ from .models.config import (
     GeneratorConfig,
     LTXVAEConfig,
     TinyVAEConfig,
-    VAEConfig,
     WanVAEConfig,
 )
 from .models.config import PUBLISHED_LITE as PUBLISHED_LITE
 from .models.config import PUBLISHED_PRO as PUBLISHED_PRO
 from .models.generator import Generator
-from .models.ltx_vae import LTXVAE
-from .models.tiny_vae import TinyVAE
-from .models.wan_vae import WanVAE
 from .models.wav2vec2 import AudioEncoder
 
 Shapes = dict[str, tuple[int, ...]]
@@ -76,9 +73,8 @@ MINIATURE_PRO = CheckpointConfigs.around(
 def published_shapes(sizes: CheckpointConfigs) -> dict[str, Shapes]:
     """The shape of every tensor that is read, by weight file (a path inside the checkpoint), then
     by key."""
-    vae = sizes.vae
     generator = _shapes(lambda: Generator(sizes.generator))
-    autoencoder = _shapes(lambda: _autoencoder(vae))
+    autoencoder = _shapes(lambda: make_vae(sizes.vae))
     encoder = _shapes(lambda: AudioEncoder(sizes.audio_encoder))
     encoder = {f"wav2vec2.{key}": shape for key, shape in encoder.items()}
     direction = encoder.pop(_POSITION)  # stored weight-normalised, kernel position by position
@@ -93,12 +89,6 @@ def published_shapes(sizes: CheckpointConfigs) -> dict[str, Shapes]:
 
 def _shapes(make: Callable[[], nn.Module]) -> Shapes:
     return {key: tuple(tensor.shape) for key, tensor in build(make).state_dict().items()}
-
-
-def _autoencoder(config: VAEConfig) -> nn.Module:
-    if isinstance(config, TinyVAEConfig):
-        return TinyVAE(config)
-    return LTXVAE(config) if isinstance(config, LTXVAEConfig) else WanVAE(config)
 
 
 def _random_weight(key: str, shapes: Shapes, seed: str) -> Tensor:
@@ -245,7 +235,7 @@ def write_adapter(
     save_file(draw(pairs, "lora"), folder / "lora" / places.LORA_WEIGHTS, {"format": "pt"})
     drawn = draw({k: s for k, s in shapes.items() if k.startswith("audio_proj.")}, "projection")
     projection = {key.removeprefix("audio_proj."): value for key, value in drawn.items()}
-    tiny = draw(_shapes(lambda: TinyVAE(TINY)), "tiny")
+    tiny = draw(_shapes(lambda: make_vae(TINY)), "tiny")
     torch.save(
         {k: v.bfloat16() for k, v in projection.items()}, folder / "audio_proj_step_10400.pt"
     )

@@ -21,12 +21,11 @@ from ..dtypes import torch_name
 from ..geometry import FPS
 from ..media.video_writer import H264_ENCODERS, h264_fault
 from ..models.backend import build
-from ..models.config import PUBLISHED_LITE, PUBLISHED_PRO, CheckpointConfigs, LTXVAEConfig
+from ..models.bundle import make_vae
+from ..models.config import PUBLISHED_LITE, PUBLISHED_PRO, CheckpointConfigs
 from ..models.generator import Generator
 from ..models.limits import PUBLISHED_SIZE
-from ..models.ltx_vae import LTXVAE
 from ..models.memory import working_memory
-from ..models.wan_vae import WanVAE
 from ..models.wav2vec2 import AudioEncoder
 from .host import Host, ram
 from .report import Row, why
@@ -136,10 +135,9 @@ def need(host: Host, sizes: CheckpointConfigs) -> tuple[int, int]:
 @cache
 def elements(sizes: CheckpointConfigs) -> tuple[int, ...]:
     """Of the weights that generator, VAE and audio encoder compute with."""
-    vae = sizes.vae
     networks = (
         build(lambda: Generator(sizes.generator)),
-        build(lambda: LTXVAE(vae) if isinstance(vae, LTXVAEConfig) else WanVAE(vae)),
+        build(lambda: make_vae(sizes.vae)),
         build(lambda: AudioEncoder(sizes.audio_encoder)),
     )
     return tuple(sum(w.numel() for w in network.parameters()) for network in networks)

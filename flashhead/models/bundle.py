@@ -7,10 +7,14 @@ import torch
 from ..errors import CheckpointError
 from ..geometry import ChunkGeometry
 from ..variants import AUDIO_REPOSITORY
-from .config import AudioEncoderConfig, GeneratorConfig, VAEConfig
+from .backend import TORCH, Backend
+from .config import AudioEncoderConfig, GeneratorConfig, LTXVAEConfig, VAEConfig, WanVAEConfig
 from .generator import Generator
 from .limits import CheckpointLimits, native_size
+from .ltx_vae import LTXVAE
+from .tiny_vae import TinyVAE
 from .vae import VAE
+from .wan_vae import WanVAE
 from .wav2vec2 import AudioEncoder
 
 
@@ -41,6 +45,13 @@ class Bundle:
     @property
     def dtype(self) -> torch.dtype:
         return self.generator.backend.dtype
+
+
+def make_vae(config: VAEConfig, backend: Backend = TORCH) -> LTXVAE | WanVAE | TinyVAE:
+    """The network that a VAE's sizes are of."""
+    if isinstance(config, LTXVAEConfig):
+        return LTXVAE(config, backend)
+    return WanVAE(config, backend) if isinstance(config, WanVAEConfig) else TinyVAE(config, backend)
 
 
 def check_family(config: GeneratorConfig, vae: VAE | VAEConfig) -> None:

@@ -10,12 +10,19 @@ from collections.abc import Sequence
 import torch
 
 from ..geometry import CHUNK_FRAMES, SAMPLE_RATE
-from .config import AudioEncoderConfig, CheckpointConfigs, GeneratorConfig, LTXVAEConfig, VAEConfig
+from .config import (
+    AudioEncoderConfig,
+    CheckpointConfigs,
+    GeneratorConfig,
+    LTXVAEConfig,
+    TinyVAEConfig,
+    VAEConfig,
+)
 from .devices import Precision
 
 Shape = Sequence[int]
 # Tensors of the widest activation that are alive at a VAE's peak: (decode, encode).
-_LTX_TENSORS, _WAN_TENSORS = (6.4, 6.5), (11.4, 8.8)
+_LTX_TENSORS, _WAN_TENSORS, _TINY_TENSORS = (6.4, 6.5), (11.4, 8.8), (2.35, 2.2)
 # In colour matching: bytes of a pixel that waits or is done, and of those that it is at work on.
 _PIXEL_BYTES, _WORK_BYTES, _PIXELS_AT_WORK = 18, 120, 2**20
 
@@ -48,6 +55,8 @@ def _vae_memory(config: VAEConfig, dtype: torch.dtype, video: Shape, *, decode: 
     else:  # a group of frames at a time, with what is kept of those before
         positions = config.stride[0] * height * width
         tensors, channels = _WAN_TENSORS, config.widths[0]
+        if isinstance(config, TinyVAEConfig):  # whose widths are the other way round
+            tensors, channels = _TINY_TENSORS, config.widths[-1]
     pixels = 3 * math.prod(video)
     return int((positions * channels * tensors[0 if decode else 1] + pixels) * dtype.itemsize)
 

@@ -9,11 +9,14 @@ from flashhead.geometry import SAMPLE_RATE
 from flashhead.image.color import ColorTarget
 from flashhead.models import memory
 from flashhead.models.backend import Backend, build
-from flashhead.models.config import PUBLISHED_LITE, PUBLISHED_PRO, LTXVAEConfig
+from flashhead.models.bundle import make_vae
+from flashhead.models.config import (
+    PUBLISHED_LITE,
+    PUBLISHED_PRO,
+    TinyVAEConfig,
+)
 from flashhead.models.devices import Precision
 from flashhead.models.generator import Generator
-from flashhead.models.ltx_vae import LTXVAE
-from flashhead.models.wan_vae import WanVAE
 from flashhead.models.wav2vec2 import AudioEncoder
 from flashhead.stream import loop, state
 from flashhead.stream.audio_context import AudioContextCache
@@ -37,7 +40,7 @@ def network(kind, config, dtype):
 
 
 def vae_of(sizes, dtype):
-    return network(LTXVAE if isinstance(sizes.vae, LTXVAEConfig) else WanVAE, sizes.vae, dtype)
+    return network(make_vae, sizes.vae, dtype)
 
 
 def empty(*shape):
@@ -69,6 +72,11 @@ def test_what_lites_vae_takes(dtype, size):
 @pytest.mark.parametrize(("dtype", "size"), CASES)
 def test_what_pros_vae_takes(dtype, size):
     check_vae(PUBLISHED_PRO, dtype, size)
+
+
+@pytest.mark.parametrize(("dtype", "size"), CASES)
+def test_what_the_tiny_vae_takes(dtype, size):
+    check_vae(replace(PUBLISHED_PRO, vae=TinyVAEConfig()), dtype, size)
 
 
 def check_vae(sizes, dtype, size):

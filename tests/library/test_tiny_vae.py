@@ -118,6 +118,19 @@ def test_both_ways_as_written_out(vae, weights, deviation, frames):
         assert deviation(decoded[n], naive.decode(given[n].double())) < 1e-5
 
 
+def test_tiles_give_the_whole(vae, deviation):
+    """Wide enough that a tile does not see all of the picture."""
+    latents = randoms(1, 16, 2, 2, 60)
+    video = vae.decode(latents)
+    assert deviation(vae.decode(latents, tiles=2), video) < 1e-5
+    whole = vae.encode(video)
+    assert deviation(vae.encode(video, tiles=2), whole) < 1e-5
+    # As far as that, and no less.
+    latents[..., 0] += 1
+    far = (vae.decode(latents) - video).abs().amax((0, 1, 2, 3)).nonzero().max()
+    assert 8 * 17 <= far < 8 * 19
+
+
 def test_the_published_sizes():
     """The number of values in taew2_1.pth, whose 22,679,486 bytes leave 48,408 for the zip file."""
     network = build(lambda: TinyVAE(TinyVAEConfig()))
