@@ -48,7 +48,7 @@ def library_host(device: torch.device) -> Host:
         attention=partial(torch_attention, device),
         load=lambda dtype: load_bundle(POCKET, device=device, dtype=dtype),
         free=partial(free_memory, device),
-        output=Path.cwd(),
+        output=Path(),
     )
 
 

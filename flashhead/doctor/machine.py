@@ -101,7 +101,8 @@ def computing(host: Host) -> Iterator[Row]:
         ("audio encoder", lite.audio_encoder, lite.reasons["audio_encoder"]),
     ):
         yield Row(name, f"{torch_name(dtype)}: {reason}")
-    yield Row("attention", ": ".join(host.attention()))
+    kernel, reason = host.attention()
+    yield Row("attention", f"{kernel} in the generator: {reason}; torch's in the others")
 
 
 def memory(host: Host) -> Iterator[Row]:
