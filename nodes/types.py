@@ -83,12 +83,12 @@ class State:
     """A stream between two nodes.
 
     geometry: of the model's chunks. sampled: of a chunk that is sampled and not yet decoded, which
-    of its frames will be shown and the dtype that it was computed in; None between chunks.
+    of its frames will be shown, and the rest of a `SampledChunk`; None between chunks.
     """
 
     stream: StreamState
     geometry: ChunkGeometry
-    sampled: tuple[range, torch.dtype] | None = None
+    sampled: tuple[range, torch.dtype, torch.Tensor | None] | None = None
 
     def on_cpu(self) -> State:
         """The same with its tensors on the CPU, as nodes give it on: what ComfyUI caches then

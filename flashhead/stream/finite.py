@@ -14,9 +14,9 @@ _IN_COMFYUI = {
 }
 
 
-def finite(tensor: Tensor) -> bool:
-    """Whether all numbers are; waits for the device."""
-    return bool(torch.isfinite(tensor).all())
+def all_finite(tensor: Tensor) -> Tensor:
+    """Whether all numbers are, on the device: to ask for the value is to wait for it."""
+    return torch.isfinite(tensor).all()
 
 
 def non_finite(what: str, network: str, dtype: torch.dtype, device: torch.device) -> NonFiniteError:

@@ -19,13 +19,14 @@ from ..geometry import ChunkGeometry
 from ..image.color import ColorTarget, match_color
 from ..image.seams import fade_seam
 from ..models.bundle import Bundle
+from ..models.devices import AUDIO_DTYPE
 from ..models.generator import Generator
 from ..models.limits import native_fade, portrait_warnings
 from ..models.tiles import FrugalVAE
 from ..models.vae import VAE
 from ..models.wav2vec2 import AudioEncoder
 from ..variants import VARIANTS
-from .finite import finite, non_finite
+from .finite import all_finite, non_finite
 from .sampling import Predict, SamplingPlan, draw_noise, plan_sampling, sample_latents
 from .settings import Settings
 from .state import PortraitCondition, StreamState, encode_portrait, start_stream, switch_portrait
@@ -94,12 +95,13 @@ class SampledChunk:
     """A chunk between sampling and decoding.
 
     latents: (B, C, T, h, w) float32. shown: which of its frames will be shown. dtype: what the
-    generator computed in.
+    generator computed in. audio_finite: whether its audio context was, a boolean on the device.
     """
 
     latents: Tensor
     shown: range
     dtype: torch.dtype
+    audio_finite: Tensor | None = None
 
 
 def plan_stream(
@@ -157,12 +159,13 @@ class ChunkSampler:
         self.hooks.stage("sample")
         new = range(geometry.motion_frames, geometry.frames)
         shown = new if audio.shown is None else audio.shown
-        return SampledChunk(latents, shown, generator.backend.dtype), replace(state, rng=rng)
+        sampled = SampledChunk(latents, shown, generator.backend.dtype, all_finite(context))
+        return sampled, replace(state, rng=rng)
 
     @torch.no_grad()
     def encode_audio(self, audio: ChunkAudio, state: StreamState) -> tuple[Tensor, StreamState]:
         """A chunk's audio context (B, frames, 5, layers, channels), and the state whose cache has
-        its samples. Raises `NonFiniteError`."""
+        its samples."""
         geometry = self.generator.config.geometry
         missing = max(0, geometry.new_samples - audio.samples.shape[-1])
         samples = functional.pad(audio.samples, (0, missing))
@@ -170,9 +173,6 @@ class ChunkSampler:
         context = audio.context
         if context is None:
             context = state.audio.context(self.audio_encoder, geometry.frames)
-            if not finite(context):
-                encoder = "audio encoder", self.audio_encoder.backend.dtype
-                raise non_finite(f"The audio of chunk {state.index}", *encoder, context.device)
         self.hooks.stage("audio")
         return context, state
 
@@ -229,11 +229,13 @@ class ChunkDecoder:
             # Not a view, which would keep the whole chunk.
             last = frames[:, -1].clone(memory_format=torch.contiguous_format)
         # Waits for the device, so it stands at the end. The frames hide infinity: they are clamped.
-        if not (finite(video) and finite(motion)):
+        if not bool(all_finite(video) & all_finite(motion)):
             network, dtype = "VAE decoder", self.vae.dtype
-            if not finite(sampled.latents):
+            if sampled.audio_finite is not None and not sampled.audio_finite:
+                network, dtype = "audio encoder", AUDIO_DTYPE
+            elif not all_finite(sampled.latents):
                 network, dtype = "generator", sampled.dtype
-            elif finite(video):
+            elif all_finite(video):
                 network = "VAE encoder"
             raise non_finite(f"Chunk {state.index}", network, dtype, video.device)
         wanted = frames[:, sampled.shown.start : sampled.shown.stop]

@@ -12,7 +12,7 @@ from ..geometry import ChunkGeometry
 from ..image.color import ColorTarget, color_target
 from ..models.vae import VAE
 from .audio_context import CACHE_SECONDS, AudioContextCache
-from .finite import finite, non_finite
+from .finite import all_finite, non_finite
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def encode_portrait(vae: VAE, geometry: ChunkGeometry, portrait: Tensor) -> Port
     still = (portrait if portrait.ndim == 4 else portrait.unsqueeze(0)).unsqueeze(2)
     geometry.check_size((still.shape[3], still.shape[4]))
     latents = vae.encode(still.expand(-1, -1, geometry.frames, -1, -1))
-    if not finite(latents):
+    if not all_finite(latents):
         raise non_finite("The portrait", "VAE encoder", vae.dtype, latents.device)
     return PortraitCondition(latents, color_target(still.to(latents.device)))
 

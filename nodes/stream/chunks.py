@@ -115,7 +115,7 @@ class SampleChunk(io.ComfyNode):
         sampled, stream = sampler.sample(part, state.stream)
         watch.chunk()
         latents = base.process_latent_out(sampled.latents)
-        after = State(stream, state.geometry, (sampled.shown, sampled.dtype))
+        after = State(stream, state.geometry, (sampled.shown, sampled.dtype, sampled.audio_finite))
         device = comfy.model_management.intermediate_device()
         return io.NodeOutput({"samples": latents.to(device)}, after.on_cpu())
 

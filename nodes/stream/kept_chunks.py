@@ -60,7 +60,7 @@ def _keys(run: Run) -> Iterator[str]:
 
 def _to_cpu(value: Any) -> Any:
     if isinstance(value, SampledChunk):
-        return replace(value, latents=value.latents.cpu())
+        return replace(value, latents=value.latents.cpu(), audio_finite=None)
     if isinstance(value, StreamState):
         return value.to(torch.device("cpu"))
     if isinstance(value, torch.Tensor):

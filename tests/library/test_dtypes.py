@@ -146,7 +146,7 @@ def test_what_comes_before_the_chunks_is_looked_at_too(part, checkpoint, portrai
     layers = [m for m in getattr(bundle, part).modules() if getattr(m, "bias", None) is not None]
     for layer in layers:
         layer.bias.fill_(torch.nan)
-    told = f"The audio of chunk 0 .*audio encoder .*{DAMAGED}"
+    told = f"Chunk 0 .*audio encoder .*{DAMAGED}"
     if part == "vae":
         told = f"The portrait .*{advice('VAE encoder', torch.bfloat16)}"
     with pytest.raises(NonFiniteError, match=told):

@@ -3,12 +3,13 @@
 import pytest
 import torch
 from torch.nn.functional import pad
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import flashhead
 from flashhead import LiveStream, Settings
 from flashhead.image.color import color_target, match_color
 from flashhead.image.portrait import prepare_portrait
-from flashhead.stream.loop import ChunkAudio
+from flashhead.stream.loop import ChunkAudio, ChunkLoop
 
 LOOPS = {
     "loop_lite_stream": ("lite", (64, 64), 1.0),
@@ -128,3 +129,23 @@ def test_equals_the_loop_written_out(seconds, options, bundle, portrait):
     frames = torch.cat([chunk.frames for chunk in chunks])
     assert len(frames) == round(seconds * 25)
     assert (frames - expected[: len(frames)]).abs().max() < 0.75 / 255
+
+
+class Waits(TorchDispatchMode):
+    """Counts the values that Python asks for, each of which makes it wait for the device."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function is torch.ops.aten._local_scalar_dense.default
+        return function(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize("variant", ["lite", "pro"])
+def test_a_chunk_waits_for_the_device_once(variant, bundles, portrait):
+    bundle, size = bundles[variant], (32, 32)
+    loop = ChunkLoop(bundle, Settings(size=size, seam_fade=3))
+    state = loop.start(prepare_portrait(portrait, size))
+    with Waits() as waits:
+        loop.step(ChunkAudio(torch.zeros(bundle.geometry.new_samples)), state)
+    assert waits.count == 1
