@@ -103,7 +103,7 @@ def read_generator_config(config: Mapping[str, Any], shapes: Shapes, where: str)
     audio_window = GeneratorConfig.audio_window
     try:
         hidden, first_inputs = shapes["audio_proj.proj1.weight"]
-        token_outputs = shapes["audio_proj.proj3.weight"][0]
+        token_outputs, _ = shapes["audio_proj.proj3.weight"]
     except (KeyError, ValueError) as error:
         raise CheckpointError(
             f"{where}: the key 'audio_proj.proj1.weight' or 'audio_proj.proj3.weight' is "
@@ -112,9 +112,10 @@ def read_generator_config(config: Mapping[str, Any], shapes: Shapes, where: str)
     read = _Reader(config, where)
     sizes = read.fields(GeneratorConfig, patch_size=3, vae_stride=3)
     dim = sizes["dim"]
-    if first_inputs % audio_window or token_outputs % dim:
+    sizes_read = (first_inputs, hidden, token_outputs)
+    if not all(map(_is_size, sizes_read)) or first_inputs % audio_window or token_outputs % dim:
         raise CheckpointError(
-            f"{where}: audio_proj.proj1 takes {first_inputs} inputs and proj3 gives "
+            f"{where}: audio_proj.proj1 takes {first_inputs} inputs to {hidden} and proj3 gives "
             f"{token_outputs} outputs; expected multiples of {audio_window} and of dim {dim}."
         )
     if dim % (2 * sizes["num_heads"]):

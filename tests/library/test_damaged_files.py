@@ -248,6 +248,15 @@ def test_metadata_of_a_bundle(key, change, says, files, tmp_path):
     refuse(lambda: describe(path), path, says)
 
 
+@pytest.mark.parametrize("shape", [(), (3,), (0, 1 << 40), (1 << 40, 0)])
+@pytest.mark.parametrize("key", ["audio_proj.proj1.weight", "audio_proj.proj3.weight"])
+def test_a_generators_sizes_that_are_none(key, shape, files, tmp_path):
+    metadata, tensors = read(files / "bundle.safetensors")
+    path = tmp_path / "x.safetensors"
+    save_file({**tensors, f"generator.{key}": torch.zeros(shape)}, path, metadata)
+    refuse(lambda: describe(path), path, "audio_proj")
+
+
 @pytest.mark.parametrize(
     "change",
     [
