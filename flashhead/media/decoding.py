@@ -28,11 +28,12 @@ _KNOW_LENGTH = ("flac", "aiff", "au", "mov,mp4,m4a,3gp,3g2,mj2")
 class Damage:
     """What of a file's sound cannot be had, in seconds of the sound that can.
 
-    seconds: of it. header: what there should be, where that is known. broken: reading ended by an
-    error. lost: where something is left out.
+    seconds: of it. clock: how far the file's own times went. header: how far they should go, where
+    that is known. broken: reading ended by an error. lost: where something is left out.
     """
 
     seconds: float = 0.0
+    clock: float = 0.0
     header: float = 0.0
     broken: bool = False
     lost: list[float] = field(default_factory=list)
@@ -43,7 +44,7 @@ class Damage:
             self.lost.append(self.seconds)
 
     def sentences(self) -> Iterator[str]:
-        cut = self.header - self.seconds > _MISSING
+        cut = self.header - max(self.seconds, self.clock) > _MISSING
         if cut or self.broken:
             of = f" of {self.header:.2f} s" if cut else ""
             yield (
@@ -55,8 +56,8 @@ class Damage:
         if inside:
             more = f" and at {len(inside) - 1} later places" if inside[1:] else ""
             yield (
-                f"the sound at {inside[0]:.2f} s{more} cannot be decoded and is left out; the file "
-                "is damaged"
+                f"some sound at {inside[0]:.2f} s{more} is missing or cannot be decoded, and is "
+                "left out"
             )
 
 
@@ -78,7 +79,7 @@ def decode(path: Path, track: int, damage: Damage) -> Iterator[av.AudioFrame]:
         try:
             with _opened(path, part) as container:
                 if track < len(container.streams.audio):
-                    yield from _frames(container, track, path, damage)
+                    yield from _frames(container, track, path, damage, part is not None)
         except AudioError:
             if not damage.seconds:
                 raise
@@ -86,10 +87,14 @@ def decode(path: Path, track: int, damage: Damage) -> Iterator[av.AudioFrame]:
 
 
 def _frames(
-    container: InputContainer, track: int, path: Path, damage: Damage
+    container: InputContainer, track: int, path: Path, damage: Damage, joined: bool
 ) -> Iterator[av.AudioFrame]:
     stream = container.streams.audio[track]
-    damage.header = _header_seconds(container, stream, path)
+    if getattr(stream, "codec_context", None) is None:  # older PyAVs crash without a decoder
+        return
+    if not joined:
+        damage.header = _header_seconds(container, stream, path)
+    first: float | None = None
     end: float | None = None
     try:
         for packet in container.demux(stream):
@@ -102,6 +107,9 @@ def _frames(
             for frame in frames:
                 if not frame.samples:
                     continue
+                if frame.sample_rate not in RATES and damage.seconds:
+                    damage.lose()
+                    continue
                 if frame.sample_rate not in RATES:
                     raise AudioError(
                         f"{path} has a sample rate of {frame.sample_rate} Hz; expected "
@@ -112,6 +120,9 @@ def _frames(
                     damage.lose()
                 damage.seconds += seconds
                 end = None if start is None else start + seconds
+                if end is not None:
+                    first = start if first is None else first
+                    damage.clock = end - (first or 0.0)
                 yield frame
     except (av.FFmpegError, OSError):
         damage.broken = True
@@ -128,8 +139,7 @@ def _header_seconds(container: InputContainer, stream: av.AudioStream, path: Pat
         if name == "wav":
             # FFmpeg goes by the file's size. What is written to a pipe has no true length.
             promised = int.from_bytes(file.read(8)[4:], "little") + 8
-            missing, context = promised - path.stat().st_size, stream.codec_context
-            rate = context.bit_rate if context else None
+            missing, rate = promised - path.stat().st_size, stream.codec_context.bit_rate
             return seconds + 8 * missing / rate if rate and promised < 2**31 - 2**16 else 0.0
     if name.startswith("matroska") and len(container.streams) == 1:
         return (container.duration or 0) / av.time_base
@@ -148,26 +158,37 @@ def _counts_frames(file: BinaryIO) -> bool:
 
 
 def _parts(path: Path, damage: Damage) -> list[range | None]:
-    """The bytes of each Ogg stream where several are chained, which FFmpeg does not all read; else
-    [None]."""
+    """The bytes of each file where several are joined that FFmpeg does not read on through; else
+    [None]. `damage` is told of one that breaks off inside its last page."""
     with path.open("rb") as file:
-        if file.read(4) != b"OggS":
+        magic = file.read(4)
+        if magic not in (b"OggS", b"RIFF"):
             return [None]
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            size = len(data)
-            pages = [(at.start(), at[1][0] & 2) for at in re.finditer(rb"OggS\0(.)", data, re.S)]
-            last = pages[-1][0] if pages else size
-            # A page's head is 27 bytes, the last of which counts the sizes of its segments.
-            head = data[last : last + 27 + 255]
+            starts = _ogg_starts(data, damage) if magic == b"OggS" else _wav_starts(data)
+            bounds = [*starts, len(data)]
+    return [range(*part) for part in pairwise(bounds)] if len(starts) > 1 else [None]
+
+
+def _wav_starts(data: mmap.mmap) -> list[int]:
+    starts, at = [], 0
+    while data[at : at + 4] == b"RIFF":
+        starts.append(at)
+        at += 8 + int.from_bytes(data[at + 4 : at + 8], "little")
+    return starts
+
+
+def _ogg_starts(data: mmap.mmap, damage: Damage) -> list[int]:
+    pages = [(at.start(), at[1][0] & 2) for at in re.finditer(rb"OggS\0(.)", data, re.S)]
+    last = pages[-1][0] if pages else len(data)
+    # A page's head is 27 bytes, the last of which counts the sizes of its segments.
+    head = data[last : last + 27 + 255]
     segments = head[27 : 27 + head[26]] if len(head) > 26 else b""
-    damage.broken |= last + 27 + len(segments) + sum(segments) > size
+    damage.broken |= last + 27 + len(segments) + sum(segments) > len(data)
     # The tracks of one stream begin together.
-    starts = [
+    return [0] + [
         at for (_, before), (at, begins) in pairwise([(0, 2), *pages]) if begins and not before
     ]
-    if not starts:
-        return [None]
-    return [range(*bounds) for bounds in pairwise([0, *starts, size])]
 
 
 class _Part:

@@ -48,7 +48,7 @@ def test_sound_that_is_lost_in_the_middle_is_said(tmp_path, name):
         source = FileAudio(path)
     assert 2.5 < source.samples / 48_000 < 4
     (sentence,) = said
-    at = re.search(r"the sound at ([\d.]+) s.* cannot be decoded and is left out", sentence)
+    at = re.search(r"some sound at ([\d.]+) s.* is missing or cannot be decoded", sentence)
     assert float(at[1]) == pytest.approx(2, abs=0.1)
 
 
@@ -74,6 +74,35 @@ def test_chained_ogg_files_are_read_whole(tmp_path, kinds):
     assert source.samples == 2 * 48_000 * len(kinds)
     for part in gather(source).split(2 * 48_000, 1):
         assert part[:, 5000:-5000].square().mean().sqrt() > 0.1
+
+
+def test_joined_wav_files_are_read_whole(tmp_path):
+    data = sound_file(tmp_path, "a.wav", 1).read_bytes()
+    (tmp_path / "b.wav").write_bytes(data * 3)
+    with warnings_of() as said:
+        found = gather(FileAudio(tmp_path / "b.wav"))
+    assert torch.equal(found, gather(FileAudio(tmp_path / "a.wav")).repeat(1, 3)) and not said
+
+
+def test_a_hole_in_the_clock_is_no_end(tmp_path):
+    with (
+        av.open(str(sound_file(tmp_path, "a.m4a"))) as given,
+        av.open(str(tmp_path / "b.m4a"), "w") as made,
+    ):
+        (track,) = given.streams.audio
+        stream = made.add_stream_from_template(track)
+        for packet in given.demux(track):
+            if packet.dts is not None:
+                later = 48_000 * (packet.dts > 96_000)
+                packet.pts, packet.dts, packet.stream = (
+                    packet.pts + later,
+                    packet.dts + later,
+                    stream,
+                )
+                made.mux(packet)
+    with warnings_of() as said:
+        assert FileAudio(tmp_path / "b.m4a").samples == pytest.approx(4 * 48_000, abs=2000)
+    assert len(said) == 1 and re.search(r"some sound at 2\.\d\d s is missing", said[0])
 
 
 def two_tracks(path, unknown):
