@@ -17,7 +17,11 @@ from .types import AudioEncoderType
 from .vae import load_vae
 
 _DEFAULT = "default"
-ATTENTION = (_DEFAULT, "pytorch", "sage", "flash", "xformers", "sub_quad", "split")
+
+
+def attentions() -> list[str]:
+    """Attention kernels that ComfyUI, or a pack, has registered by now; its own choice first."""
+    return [_DEFAULT, *comfy.ldm.modules.attention.REGISTERED_ATTENTION_FUNCTIONS]
 
 
 def choose_attention(name: str) -> Callable[..., Any] | None:
@@ -31,7 +35,7 @@ def choose_attention(name: str) -> Callable[..., Any] | None:
     if kernel is None:
         raise FlashHeadError(
             f"ComfyUI has no '{name}' attention here, because its package is not installed; choose "
-            "'default' or 'pytorch'."
+            f"one of {', '.join(attentions())}."
         )
     return lambda _usual, *args, **keywords: kernel(*args, **keywords)
 
@@ -72,9 +76,9 @@ class LoadCheckpoint(io.ComfyNode):
                 ),
                 choice(
                     "attention",
-                    ATTENTION,
+                    attentions(),
                     "Attention kernel of the generator. 'default' is ComfyUI's own choice; the "
-                    "others must be installed.",
+                    "others are those that it has here.",
                     optional=True,
                     advanced=True,
                 ),
@@ -103,6 +107,15 @@ class LoadCheckpoint(io.ComfyNode):
                 output(AudioEncoderType, "audio_encoder", "wav2vec2, for FlashHead Prepare Audio."),
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, attention: str = _DEFAULT) -> bool | str:
+        # A workflow from another computer may name one that is not in this one's list.
+        try:
+            choose_attention(attention)
+        except FlashHeadError as error:
+            return str(error)
+        return True
 
     @classmethod
     def execute(

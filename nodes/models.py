@@ -24,7 +24,7 @@ from ..flashhead.checkpoint.weights import Component
 from ..flashhead.dtypes import FLOAT8, STORAGE_DTYPES, torch_name
 from ..flashhead.errors import FlashHeadError
 from ..flashhead.geometry import ChunkGeometry
-from ..flashhead.models.backend import Backend
+from ..flashhead.models.backend import Backend, sdpa
 from ..flashhead.models.devices import AUDIO_DTYPE, generator_choices
 from ..flashhead.models.generator import Generator, TimeCondition
 from ..flashhead.models.wav2vec2 import AudioEncoder
@@ -207,8 +207,9 @@ class AudioEncoderModel:
 
 
 def load_encoder(component: Component, geometry: ChunkGeometry) -> AudioEncoderModel:
-    """The audio encoder of a checkpoint; it computes in float32."""
+    """The audio encoder of a checkpoint. It computes in float32, which Sage and Flash refuse, so
+    its attention is torch's."""
     device, offload = management.get_torch_device(), management.text_encoder_offload_device()
-    backend = make_backend(AUDIO_DTYPE, AUDIO_DTYPE, device)
+    backend = make_backend(AUDIO_DTYPE, AUDIO_DTYPE, device, attention=sdpa)
     network = interruptible(load_audio_encoder(component, backend, device=offload))
     return AudioEncoderModel(network, make_patcher(network, device, offload), geometry)

@@ -9,6 +9,7 @@ from types import MappingProxyType, SimpleNamespace
 from unittest import mock
 
 import comfy.cli_args
+import comfy.ldm.modules.attention
 import comfy.model_management
 import torch
 from comfy_api.latest import ComfyExtension, io
@@ -161,6 +162,36 @@ class Report(io.ComfyNode):
         return io.NodeOutput(ui={"text": [json.dumps(report)]})
 
 
+class EncodeAudio(io.ComfyNode):
+    """The audio encoder where ComfyUI's attention refuses float32, as Sage and Flash do."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ProbeEncodeAudio",
+            category="probe",
+            is_output_node=True,
+            inputs=[io.Custom("FLASHHEAD_AUDIO_ENCODER").Input("audio_encoder")],
+            outputs=[],
+        )
+
+    @classmethod
+    def execute(cls, audio_encoder):
+        comfy.model_management.load_models_gpu([audio_encoder.patcher])
+        refuse = mock.Mock(side_effect=TypeError("Only float16 and bfloat16"))
+        with mock.patch.object(comfy.ldm.modules.attention, "optimized_attention", refuse):
+            features = audio_encoder.network.encode(torch.randn(16_000))
+        return io.NodeOutput(ui={"text": [str(tuple(features.shape))]})
+
+
+def probe_attention(*given, **keywords):
+    print("PROBE registered attention", flush=True)
+    return comfy.ldm.modules.attention.attention_pytorch(*given, **keywords)
+
+
+comfy.ldm.modules.attention.register_attention_function("probe", probe_attention)
+
+
 class OnACard(io.ComfyNode):
     """What the networks of a checkpoint would compute in on a card that is not here, with a flag
     that ComfyUI was started with; and what is said of it."""
@@ -213,7 +244,7 @@ class OnACard(io.ComfyNode):
 
 class ProbeExtension(ComfyExtension):
     async def get_node_list(self):
-        return [ForcePartialLoad, CountAttention, OddAudio, Boxes, Report, OnACard]
+        return [ForcePartialLoad, CountAttention, OddAudio, Boxes, Report, OnACard, EncodeAudio]
 
 
 async def comfy_entrypoint():

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 import flashhead
 from flashhead.media.audio_source import FileAudio
 
+from .client import PromptRejected
 from .graphs import chunk_by_chunk, lite, node
 from .pictures import pixels
 from .server import FIXTURES, PORTRAIT, SPEECH, ComfyServer, hum
@@ -105,12 +106,33 @@ def test_an_attention_override_is_called_at_every_step(server: ComfyServer):
     assert np.abs(plain - other).max() > 1
 
 
-@pytest.mark.parametrize("attention", ["pytorch", "sub_quad", "split"])
-def test_every_attention_that_is_there_gives_the_same(server: ComfyServer, attention: str):
+def test_every_attention_that_is_there_gives_the_same(server: ComfyServer):
+    """ComfyUI's own, and what a pack registers: here the probe does."""
     prompt = lite(seed=33)
     plain = frames(server, prompt)
-    prompt["load"]["inputs"]["attention"] = attention
-    assert np.abs(plain - frames(server, prompt)).max() <= 2
+    options = server.object_info()["FlashHeadLoadCheckpoint"]["input"]["optional"]["attention"]
+    names = options[1]["options"] if options[0] == "COMBO" else options[0]
+    assert names[0] == "default" and {"pytorch", "sub_quad", "split", "probe"} < set(names)
+    for name in names[1:]:
+        prompt["load"]["inputs"]["attention"] = name
+        assert np.abs(plain - frames(server, prompt)).max() <= 2
+    assert "PROBE registered attention" in server.log
+
+
+def test_an_attention_that_is_not_there_is_refused_before_anything_runs(server: ComfyServer):
+    """As in a workflow that was saved on another computer."""
+    prompt = lite()
+    prompt["load"]["inputs"]["attention"] = "flash"
+    with pytest.raises(PromptRejected) as caught:
+        server.queue(prompt)
+    (told,) = caught.value.messages("load")
+    assert "'flash' attention" in told and "default, pytorch" in told
+
+
+def test_the_audio_encoder_goes_past_comfyuis_attention(server: ComfyServer):
+    encode = node("ProbeEncodeAudio", audio_encoder=["load", 2])
+    entry = server.run({"load": lite()["load"], "encode": encode})
+    assert entry["outputs"]["encode"]["text"][0].startswith("(25,")
 
 
 def test_fp8_keeps_matrices_in_8_bits_and_comes_close(server: ComfyServer):

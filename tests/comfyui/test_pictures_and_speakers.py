@@ -372,9 +372,3 @@ def test_a_damaged_checkpoint_is_named(server: ComfyServer, damage: str):
     assert str(file) in said
     if damage == "another key":
         assert "patch_embedding.weight" in said
-
-
-def test_an_attention_that_is_not_installed_is_refused(server: ComfyServer):
-    prompt = lite()
-    prompt["load"]["inputs"]["attention"] = "flash"
-    assert "'flash' attention" in failure(server, prompt, "load")
