@@ -8,9 +8,9 @@ import argparse
 from collections.abc import Sequence
 
 import av
-import torch
 
 from ..errors import FlashHeadError
+from ..models.tiles import is_out_of_memory
 from . import convert, doctor, generate, info
 from .output import safe_streams, say, warnings_in_lines
 
@@ -42,10 +42,12 @@ def _run(argv: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         say("interrupted")
         return 130
-    except torch.OutOfMemoryError:
-        say("error: the device ran out of memory; try a smaller --size or --dtype bf16")
-        return 1
     except (FlashHeadError, OSError, av.FFmpegError) as error:
         say(f"error: {' '.join(str(error).split())}")
+        return 1
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        say("error: the device ran out of memory; try a smaller --size or --dtype bf16")
         return 1
     return 0

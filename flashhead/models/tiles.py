@@ -89,11 +89,11 @@ class FrugalVAE:
     def encode(self, video: Tensor, tiles: int = 1) -> Tensor:
         return self._code(self._vae.encode, video, tiles)
 
-    def _code(self, code: Callable[[Tensor, int], Tensor], x: Tensor, tiles: int) -> Tensor:
+    def _code(self, code: Callable[..., Tensor], x: Tensor, tiles: int) -> Tensor:
         key = tuple(x.shape)
         if tiles == 1 and key not in self._too_large:
             try:
-                return code(x, tiles)
+                return code(x)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise

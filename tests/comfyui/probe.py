@@ -1,10 +1,12 @@
 """A node pack for the test server: nodes that do to a MODEL what a user's setup or another pack
 does, and look at what comes of it."""
 
+import copy
 import gc
 import json
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from types import MappingProxyType, SimpleNamespace
 from unittest import mock
 
@@ -162,6 +164,74 @@ class Report(io.ComfyNode):
         return io.NodeOutput(ui={"text": [json.dumps(report)]})
 
 
+class FullDevice(io.ComfyNode):
+    """A VAE on a device where the whole picture does not fit; the log tells what it is asked for,
+    and how much memory ComfyUI is asked to keep free."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ProbeFullDevice",
+            category="probe",
+            not_idempotent=True,
+            inputs=[io.Vae.Input("vae")],
+            outputs=[io.Vae.Output()],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, **_):
+        return float("nan")
+
+    @classmethod
+    def execute(cls, vae):
+        class Full:
+            def __init__(self, network):
+                self.network = network
+
+            def __getattr__(self, name):
+                return getattr(self.network, name)
+
+            def decode(self, x, tiles=1):
+                return self.code("decode", x, tiles)
+
+            def encode(self, x, tiles=1):
+                return self.code("encode", x, tiles)
+
+            def code(self, name, x, tiles):
+                print("PROBE", name, x.shape[2], tiles, flush=True)
+                if tiles == 1:
+                    raise torch.OutOfMemoryError("CUDA out of memory.")
+                return getattr(self.network, name)(x, tiles)
+
+        class CoreFull(Full):
+            __module__ = type(vae.first_stage_model).__module__
+            refused = ()
+
+            def code(self, name, x, tiles):
+                # Core's does not say that it goes on in tiles: what comes after is one.
+                if name not in self.refused:
+                    self.refused += (name,)
+                    raise torch.OutOfMemoryError("CUDA out of memory.")
+                return getattr(self.network, name)(x)
+
+        if hasattr(vae, "geometry"):
+            return io.NodeOutput(replace(vae, first_stage_model=Full(vae.first_stage_model)))
+        cores = copy.copy(vae)
+        cores.first_stage_model = CoreFull(vae.first_stage_model)
+        return io.NodeOutput(cores)
+
+
+_load_models_gpu = comfy.model_management.load_models_gpu
+
+
+def load_models_gpu(models, memory_required=0, **keywords):
+    print("PROBE asks for", memory_required, flush=True)
+    return _load_models_gpu(models, memory_required=memory_required, **keywords)
+
+
+comfy.model_management.load_models_gpu = load_models_gpu
+
+
 class EncodeAudio(io.ComfyNode):
     """The audio encoder where ComfyUI's attention refuses float32, as Sage and Flash do."""
 
@@ -244,7 +314,16 @@ class OnACard(io.ComfyNode):
 
 class ProbeExtension(ComfyExtension):
     async def get_node_list(self):
-        return [ForcePartialLoad, CountAttention, OddAudio, Boxes, Report, OnACard, EncodeAudio]
+        return [
+            ForcePartialLoad,
+            CountAttention,
+            OddAudio,
+            Boxes,
+            Report,
+            OnACard,
+            EncodeAudio,
+            FullDevice,
+        ]
 
 
 async def comfy_entrypoint():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -12,12 +13,15 @@ import torch
 from safetensors.torch import save_file
 
 import flashhead
+from flashhead.checkpoint.loading import open_checkpoint
 from flashhead.media.audio_source import FileAudio
+from flashhead.models import memory
+from flashhead.models.config import CheckpointConfigs
 
 from .client import PromptRejected
 from .graphs import chunk_by_chunk, lite, node
 from .pictures import pixels
-from .server import FIXTURES, PORTRAIT, SPEECH, ComfyServer, hum
+from .server import FIXTURES, PORTRAIT, SPEECH, WAN_VAE, ComfyServer, hum
 
 LORA = "blocks.0.self_attn.q", "blocks.1.ffn.0", "blocks.1.cross_attn.v"
 
@@ -196,6 +200,68 @@ def test_compiled_gives_the_same(server: ComfyServer, way: str):
     else:
         with_model(prompt, compile=node("TorchCompileModel", backend="inductor"))
     assert np.abs(plain - frames(server, prompt, timeout=240)).max() <= 2
+
+
+def asked(server: ComfyServer, prompt: dict) -> list[int]:
+    """What ComfyUI is asked to keep free, in bytes, each time that something is loaded."""
+    before = server.log.count("PROBE asks for")
+    server.run(prompt, 60)
+    return [int(n) for n in re.findall(r"PROBE asks for (\d+)", server.log)[before:]]
+
+
+def test_memory_is_asked_for_before_each_call(server: ComfyServer):
+    opened = open_checkpoint(FIXTURES / "tiny-checkpoint", "lite")
+    sizes, size = CheckpointConfigs(*(part.config for part in opened.parts.values())), (64, 64)
+    latents, full = sizes.generator.geometry.latent_shape(size)[1:], torch.float32
+    encode = memory.encode_memory(sizes.vae, full, (33, *size))
+    decode = memory.decode_memory(sizes.vae, full, latents)
+    sample = memory.sampling_memory(sizes.generator, full, latents)
+    audio = memory.audio_memory(sizes.audio_encoder, 8 * 16_000)
+    chunk = max(encode, decode, memory.color_memory((33, *size)))
+    assert asked(server, lite(seed=61)) == [max(chunk, sample, audio), encode]
+    # Start Stream, then Sample Chunk and Decode Chunk.
+    found = asked(server, chunk_by_chunk(1, seed=61))
+    assert found == [encode, max(sample, audio), chunk]
+    once = asked(server, lite(seed=61, mode="once"))
+    assert once[0] == memory.audio_memory(sizes.audio_encoder, 24_000)
+    prompt = lite(seed=61) | {
+        "cut": node("ImageFromBatch", image=["sampler", 0], batch_index=0, length=33),
+        "encode": node("VAEEncode", pixels=["cut", 0], vae=["load", 1]),
+        "decode": node("VAEDecode", samples=["encode", 0], vae=["load", 1]),
+        "again": node("PreviewImage", images=["decode", 0]),
+    }
+    assert asked(server, prompt)[-2:] == [encode, decode]
+
+
+def test_out_of_memory_goes_on_in_tiles_and_says_so_once(server: ComfyServer):
+    plain = frames(server, lite(seed=62))
+    prompt = lite(seed=62)
+    prompt["full"] = node("ProbeFullDevice", vae=["load", 1])
+    prompt["sampler"]["inputs"]["vae"] = ["full", 0]
+    before = server.log.count("goes on in four tiles")
+    prompt_id = server.queue(prompt)
+    found = pixels(server.images(server.wait(prompt_id, timeout=60), "images"))
+    assert np.abs(plain - found).max() <= 1
+    assert server.log.count("goes on in four tiles") == before + 1
+    texts = [event["data"]["text"] for event in server.events_of(prompt_id, "text")]
+    assert sum("four tiles" in text for text in texts) >= 2  # it stays below the speed
+    prompt["decode"] = node("VAEDecode", samples=["encode", 0], vae=["full", 0])
+    prompt["cut"] = node("ImageFromBatch", image=["sampler", 0], batch_index=0, length=33)
+    prompt["encode"] = node("VAEEncode", pixels=["cut", 0], vae=["full", 0])
+    prompt["again"] = node("SaveImage", images=["decode", 0], filename_prefix="again")
+    assert len(server.images(server.run(prompt, 60), "again")) == 33
+
+
+def test_cores_wan_vae_goes_on_in_its_own_tiles(server: ComfyServer):
+    prompt = lite(checkpoint="tiny/Model_Pro", steps=1, seed=63)
+    prompt["wan"] = node("VAELoader", vae_name=WAN_VAE)
+    prompt["sampler"]["inputs"]["vae"] = ["wan", 0]
+    plain = frames(server, prompt)
+    prompt["full"] = node("ProbeFullDevice", vae=["wan", 0])
+    prompt["sampler"]["inputs"]["vae"] = ["full", 0]
+    before = server.log.count("goes on in four tiles")
+    assert np.abs(plain - frames(server, prompt)).max() <= 2
+    assert server.log.count("goes on in four tiles") == before + 1
 
 
 def test_no_reload_between_runs(server: ComfyServer):

@@ -12,6 +12,7 @@ import warnings
 import wave
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import av
 import numpy as np
@@ -267,6 +268,14 @@ def test_dtypes_are_the_devices_own_unless_asked_for(dtype, command, monkeypatch
         dtype == "fp16"
     )
     assert ("bfloat16 is slow here" in told) == (dtype == "bf16")
+
+
+@pytest.mark.parametrize("told", ["CUDA out of memory.", "MPS backend out of memory"])
+def test_out_of_memory_is_one_line(told, command, monkeypatch, capsys):
+    kind = torch.OutOfMemoryError if told.startswith("CUDA") else RuntimeError
+    monkeypatch.setattr(Checkpoint, "load", mock.Mock(side_effect=kind(told)))
+    assert main(command()) == 1
+    assert "ran out of memory; try a smaller --size" in capsys.readouterr().err
 
 
 def test_info_on_a_folder(checkpoint, monkeypatch, capsys):
