@@ -75,7 +75,7 @@ class Checkpoint:
     ) -> Bundle:
         """The networks with their weights, on `device`, generator and VAE in `dtype`.
 
-        But LTX's VAE, which overflows in float16, is then in bfloat16 or float32 (`precision`).
+        But LTX's VAE, which may overflow in float16, is then in bfloat16 or float32 (`precision`).
         Files are memory-mapped: a weight that needs no conversion stays in its file, and of the
         others one at a time is held twice. Raises `CheckpointError` for a dtype that is neither
         float32 nor bfloat16 nor float16.

@@ -77,7 +77,7 @@ def half_dtypes(device: torch.device) -> tuple[tuple[torch.dtype, ...], str]:
 
 def vae_dtypes(vae: VAEConfig | None) -> tuple[torch.dtype, ...]:
     """What a VAE may compute in on any device; None is a host's Wan VAE."""
-    # Activations of LTX's decoder leave float16's range.
+    # LTX's may overflow in float16; ComfyUI does not run it so either.
     return (BF16, FP32) if isinstance(vae, LTXVAEConfig) else (BF16, FP16, FP32)
 
 
@@ -104,7 +104,7 @@ def precision(
     reason, legal = half_dtypes(device)[1], vae_dtypes(vae)
     generator, decoder = generator_choices(device)[0], vae_choices(device, vae)[0]
     why, vae_why, notes = reason, reason, []
-    too_narrow = "LTX's VAE overflows in float16"
+    too_narrow = "LTX's VAE may overflow in float16"
     if asked is None and decoder != generator:
         vae_why = f"{too_narrow}, and {reason}"
     elif asked is not None:

@@ -1,10 +1,13 @@
 """The estimates of memory against what is counted at the published sizes, on the meta device."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from flashhead.doctor.machine import elements
 from flashhead.geometry import SAMPLE_RATE
 from flashhead.image.color import ColorTarget
 from flashhead.models import memory
@@ -150,3 +153,24 @@ def test_a_run_takes_the_most_of_its_calls(variant):
     # An audio cache of two minutes takes more than either.
     longer = memory.working_memory(sizes, half, size, seconds=600)
     assert longer == memory.audio_memory(sizes.audio_encoder, 600 * SAMPLE_RATE)
+
+
+ROWS = {  # of the README's table: generator, the VAEs
+    "RTX 30": (HALF, HALF, HALF),
+    "RTX 20": (torch.float16, FULL, torch.float16),
+    "GTX 16": (FULL, FULL, FULL),
+}
+
+
+@pytest.mark.parametrize("device", ROWS)
+def test_the_readme_says_what_is_counted(device):
+    readme = Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf-8")
+    (row,) = re.findall(rf"^\| {device}.*$", readme, re.M)
+    told = [float(gigabytes) for gigabytes in re.findall(r"([\d.]+) GB", row)]
+    generator, *vaes = ROWS[device]
+    assert row.count("float") == 3 and all(str(dtype)[6:] in row for dtype in ROWS[device])
+    for sizes, vae, gigabytes in zip(SIZES.values(), vaes, told, strict=True):
+        dtypes = generator, vae, FULL
+        weights = sum(n * d.itemsize for n, d in zip(elements(sizes), dtypes, strict=True))
+        chunk = memory.working_memory(sizes, Precision(*dtypes, {}), (512, 512))
+        assert gigabytes == pytest.approx((weights + chunk) / 1e9, abs=0.05)
