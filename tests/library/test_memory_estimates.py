@@ -64,7 +64,7 @@ def near(estimate, counted):
 def no_numbers(monkeypatch):
     """The meta device has none to look at."""
     for module in (loop, state):
-        monkeypatch.setattr(module, "finite", lambda _: True)
+        monkeypatch.setattr(module, "all_finite", lambda _: torch.tensor(True))
 
 
 @pytest.mark.parametrize(("dtype", "size"), CASES)
