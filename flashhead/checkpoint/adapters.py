@@ -53,9 +53,7 @@ def open_lora(given: str | Path, generator: Component[Generator]) -> LoRA:
     Raises:
         CheckpointError: no LoRA, one of a kind that is not read, or one of another generator.
     """
-    path, strength = split_strength(given)
-    if path.is_dir():
-        path = (path / "lora" if (path / "lora").is_dir() else path) / LORA_WEIGHTS
+    path, strength = find_lora(given)
     file = open_weights(path)
     alpha = _peft_alpha(path.with_name(LORA_CONFIG))
     found: dict[str, dict[int, str]] = {}
@@ -87,18 +85,20 @@ def open_lora(given: str | Path, generator: Component[Generator]) -> LoRA:
     return LoRA(file, scales, names)
 
 
-def split_strength(given: str | Path) -> tuple[Path, float]:
-    """PATH[:STRENGTH] -> both; the strength is 1 unless it is given."""
-    path, colon, text = str(given).rpartition(":")
-    if not colon or Path(given).exists():
-        return Path(given), 1.0
-    try:
-        strength = float(text)
-    except ValueError:  # a colon of the path's own
-        return Path(given), 1.0
+def find_lora(given: str | Path) -> tuple[Path, float]:
+    """The file that PATH[:STRENGTH] means, and the strength, 1 unless it is given."""
+    path, strength = Path(given), 1.0
+    start, colon, text = str(given).rpartition(":")
+    if colon and not path.exists():
+        try:
+            path, strength = Path(start), float(text)
+        except ValueError:  # a colon of the path's own
+            path = Path(given)
     if not math.isfinite(strength):
         raise CheckpointError(f"The strength of the LoRA {path} is {text}; expected a number.")
-    return Path(path), strength
+    if path.is_dir():
+        path = (path / "lora" if (path / "lora").is_dir() else path) / LORA_WEIGHTS
+    return path, strength
 
 
 def _split(name: str) -> tuple[str, int | None]:

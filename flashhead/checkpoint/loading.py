@@ -22,7 +22,7 @@ from ..models.wav2vec2 import AudioEncoder
 from ..pocket import place_of
 from ..variants import ADAPTER_REPOSITORY, REPOSITORY, VARIANTS
 from . import components
-from .adapters import adapt, split_strength
+from .adapters import adapt, find_lora
 from .bundle_file import open_bundle
 from .layout import (
     ADAPTER_FOLDERS,
@@ -152,16 +152,18 @@ def _adapter(
 ) -> tuple[list[str | Path], str | Path]:
     """LoRAs and audio projection of a variant that is made by them: what is given, else what is in
     its folder in or beside a checkpoint's."""
-    if projection is None and (folder := find_adapter(root)) is not None:
-        projection, own = find_projection(folder), folder.resolve()
-        given = [split_strength(lora)[0].resolve() for lora in loras]
-        if not any(own in (path, *path.parents) for path in given):  # not twice
+    folder = find_adapter(root)
+    if projection is None and folder is not None:
+        projection, own = find_projection(folder), find_lora(folder)[0]
+        given = [find_lora(lora)[0] for lora in loras]
+        if not any(path.is_file() and path.samefile(own) for path in given):  # not twice
             loras = [folder, *loras]
     if not loras or projection is None:
+        missing = "a LoRA" if not loras else "an audio projection"
         raise CheckpointError(
             f"Variant '{variant}' is {VARIANTS[variant].adapts} with a LoRA and an audio "
-            f"projection of its own; download {ADAPTER_REPOSITORY} into "
-            f"{root / ADAPTER_FOLDERS[0]}, or give both."
+            f"projection of its own, and {missing} is missing; download {ADAPTER_REPOSITORY} into "
+            f"{folder or root / ADAPTER_FOLDERS[0]}, or give both."
         )
     return loras, projection
 

@@ -44,6 +44,7 @@ NODES = {
     "FlashHeadSaveState": ["FLASHHEAD_STATE"],
     "FlashHeadLoadState": ["FLASHHEAD_STATE"],
     "FlashHeadLive": ["FLASHHEAD_STATE"],
+    "FlashHeadDoctor": ["STRING"],
     "FlashHeadPasteBack": ["IMAGE"],
     "FlashHeadSplitSpeakers": ["AUDIO"] * 5,
 }

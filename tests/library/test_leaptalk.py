@@ -186,6 +186,9 @@ def test_where_the_adapter_may_lie(root, tmp_path):
         flashhead.load_bundle(published)
     found = flashhead.load_bundle(published, "leaptalk").generator.state_dict()
     assert all(torch.equal(found[key], expected[key]) for key in expected)
+    (published.parent / "leaptalk" / "audio_proj_step_10400.pt").unlink()
+    with pytest.raises(CheckpointError, match=r"an audio projection is missing; .*/leaptalk,"):
+        flashhead.load_bundle(published, "leaptalk")
 
 
 def test_one_file_of_it(root, tmp_path, portrait):
