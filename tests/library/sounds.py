@@ -76,7 +76,7 @@ CODECS = {
 }
 
 
-def sound_file(folder, name, seconds=4, channels=2, rate=48_000):
+def sound_file(folder, name, seconds=4, channels=1, rate=48_000):
     codec, sample_format = CODECS[name]
     if codec not in av.codecs_available:
         pytest.skip(f"this PyAV has no {codec}")
