@@ -29,8 +29,10 @@ SLOW = frozenset(
         "test_guidance.py::test_the_variant_chooses_unless_told",
         "test_import.py::test_importing_does_nothing_else",
         "test_memory_estimates.py::test_what_pros_vae_takes",
+        "test_leaptalk.py::test_where_the_adapter_may_lie",
         "test_miniature.py::test_frames_are_a_picture_of_something",
         "test_resample.py::test_torchaudio_is_not_imported_before_it_is_needed",
+        "test_tiny_vae.py::test_in_a_bundle_and_from_the_command_line",
         "test_video.py::test_memory_does_not_grow_with_length",
         "test_video_failures.py::test_a_kill_leaves_a_playable_partial",
     }
