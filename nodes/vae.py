@@ -101,7 +101,8 @@ class FlashHeadVAE:
     ) -> torch.Tensor:
         """`decode` in tiles of about such sizes in latent pixels; the result is the same."""
         tiles = _tiles(samples.shape[3:], (tile_y, tile_x))
-        management.load_models_gpu([self.patcher])
+        needed = len(samples) * self.decode_memory(samples.shape[2:])
+        management.load_models_gpu([self.patcher], memory_required=needed // tiles)
         return self._images(self.first_stage_model, samples, tiles)
 
     def encode_tiled(
@@ -109,7 +110,8 @@ class FlashHeadVAE:
     ) -> torch.Tensor:
         """`encode` in tiles of about such sizes in pixels; the result is the same."""
         tiles = _tiles(pixels.shape[1:3], (tile_y, tile_x))
-        management.load_models_gpu([self.patcher])
+        needed = self.encode_memory(pixels.shape[:3])
+        management.load_models_gpu([self.patcher], memory_required=needed // tiles)
         return self._latents(self.first_stage_model, pixels, tiles)
 
     def spacial_compression_decode(self) -> int:

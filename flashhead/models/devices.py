@@ -67,9 +67,13 @@ def half_dtypes(device: torch.device) -> tuple[tuple[torch.dtype, ...], str]:
         return (FP16,), "macOS before 14 has no bfloat16"
     if kind == "privateuseone":
         return (FP16,), "DirectML has no bfloat16"
-    asked = getattr(getattr(torch, kind, None), "is_bf16_supported", None)  # xpu, npu, mlu
-    if asked is not None:
-        if asked():
+    ask = getattr(getattr(torch, kind, None), "is_bf16_supported", None)  # xpu, npu, mlu
+    if ask is not None:
+        try:
+            own = ask(including_emulation=False)
+        except TypeError:  # not all of them, nor all of their releases, tell these apart
+            own = ask()
+        if own:
             return (BF16, FP16), f"torch says that {kind} has bfloat16"
         return (FP16,), f"torch says that {kind} has no bfloat16"
     return (), f"nothing is known of 16 bits on {kind}"

@@ -10,6 +10,8 @@ def synchronize(device: torch.device) -> None:
     """Wait for what was queued on a device."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    elif device.type == "xpu":
+        torch.xpu.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
 

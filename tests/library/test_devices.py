@@ -35,7 +35,7 @@ def fake(monkeypatch, device):
         monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", newer)
     if kind == "xpu":
         monkeypatch.setattr(torch.xpu, "is_available", lambda: True)
-        monkeypatch.setattr(torch.xpu, "is_bf16_supported", lambda: rest[0])
+        monkeypatch.setattr(torch.xpu, "is_bf16_supported", rest[0])
     return torch.device(kind)
 
 
@@ -56,8 +56,9 @@ DEVICES = {
     "MI50": (("rocm", "MI50", (9, 0), "gfx906:sramecc-"), FP16, FP32, FP16),
     "macOS 15": (("mps", (15, 1)), BF16, BF16, BF16),
     "macOS 13": (("mps", (13, 6)), FP16, FP32, FP16),
-    "Arc": (("xpu", True), BF16, BF16, BF16),
-    "old Iris": (("xpu", False), FP16, FP32, FP16),
+    "Arc": (("xpu", lambda including_emulation=True: True), BF16, BF16, BF16),
+    "older torch on Arc": (("xpu", lambda: True), BF16, BF16, BF16),
+    "Iris Xe": (("xpu", lambda including_emulation=True: including_emulation), FP16, FP32, FP16),
     "DirectML": (("privateuseone",), FP16, FP32, FP16),
     "CPU": (("cpu",), FP32, FP32, FP32),
     "unknown": (("meta",), FP32, FP32, FP32),
