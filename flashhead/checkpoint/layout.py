@@ -92,7 +92,7 @@ def find_layout(
     Args:
         path: the folder that holds Model_Lite, VAE_LTX and so on (as downloaded, or as Hugging
             Face's cache has it), or one Model_* folder, or the weight file in it.
-        variant: a name in `VARIANTS`; None means the only one there.
+        variant: a name in `VARIANTS`; None means the only one there, LeapTalk's aside.
         vae: its weight file or folder; None means in the variant's folder beside the generator's,
             "tiny" means as `vae_path` says.
         audio_encoder: its folder or weight file; None means inside the published folder, or where
@@ -158,7 +158,8 @@ def _choose_variant(root: Path, variant: str | None) -> str:
             f"config.json); download {REPOSITORY} into it."
         )
     if variant is None:
-        variant, *others = present
+        # An adapter that is put beside a model changes nothing for those who name none.
+        variant, *others = (name for name in present if not VARIANTS[name].adapts)
         if others:
             raise CheckpointError(
                 f"{root} holds several variants ({', '.join(present)}); name the one to load."
