@@ -58,11 +58,15 @@ class AudioCondition:
 
 
 def timestep_embedding(timestep: Tensor, dim: int) -> Tensor:
-    """Cosines, then sines, of t * 10000^(-i / half): (N,) -> (N, dim) float32, on the CPU: not
-    every device has float64."""
-    half = dim // 2
-    exponents = torch.arange(half, dtype=torch.float64) / half
-    angles = torch.outer(timestep.to("cpu", torch.float64), 10_000.0**-exponents)
+    """Cosines, then sines, of t * 10000^(-i / half): (N,) -> (N, dim) float32.
+
+    In float64, where the timesteps are if they can be so there, else on the CPU.
+    """
+    half, device = dim // 2, timestep.device
+    if device.type not in ("cpu", "cuda", "meta"):
+        device = torch.device("cpu")
+    exponents = torch.arange(half, dtype=torch.float64, device=device) / half
+    angles = torch.outer(timestep.to(device, torch.float64), 10_000.0**-exponents)
     return torch.cat([angles.cos(), angles.sin()], dim=1).float()
 
 
