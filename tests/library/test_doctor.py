@@ -116,7 +116,7 @@ CARDS = {
         ("GTX 1080", "generator float32: compute capability 6.1", "does not fit at once"),
     ),
     "RX 6800": (("rocm", "AMD Radeon RX 6800", (10, 3), "gfx1030"), 16, ("ROCm", "gfx1030")),
-    "Arc": (("xpu", True), 16, ("Intel Arc A770", "bfloat16", "driver 1.6")),
+    "Arc": (("xpu", lambda: True), 16, ("Intel Arc A770", "bfloat16", "driver 1.6")),
     "Mac": (("mps", (15, 1)), 16, ("mps", "bfloat16", "macOS")),
     "DirectML": (("privateuseone",), 0, ("DirectML has no bfloat16", "device cannot be told")),
 }
