@@ -12,6 +12,7 @@ from ..doctor.files import place_at
 from ..doctor.host import library_host
 from ..doctor.report import page
 from ..errors import FlashHeadError
+from ..files import check_output
 from ..models.devices import default_device
 from ..pocket import NAME as POCKET
 from .convert import add_parts, parts_of
@@ -33,6 +34,8 @@ def run(arguments: argparse.Namespace) -> None:
         device = torch.device(arguments.device) if arguments.device else default_device()
     except RuntimeError as error:
         raise FlashHeadError(f"'{arguments.device}' is no device that torch knows.") from error
+    if arguments.json not in (None, "-"):
+        check_output(Path(arguments.json).absolute())
     named = arguments.checkpoint or os.environ.get(CHECKPOINT_VARIABLE) or POCKET
     place, found = place_at(named, **parts_of(arguments)), []
     with Progress(1.0, quiet=not arguments.verify) as progress:

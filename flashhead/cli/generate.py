@@ -120,7 +120,7 @@ def run(arguments: argparse.Namespace) -> None:
     checkpoint = open_checkpoint(named, arguments.variant, **parts_of(arguments))
     size = settings.size or checkpoint.native_size
     checkpoint.geometry.check_size(size)
-    if arguments.output.resolve() in (arguments.portrait.resolve(), arguments.audio.resolve()):
+    if any(_same_file(arguments.output, file) for file in (arguments.portrait, arguments.audio)):
         raise FlashHeadError(f"The output {arguments.output} is also an input; give another name.")
     paths = _portraits(arguments.portrait, arguments.switch)
     portrait, *others = (
@@ -174,9 +174,16 @@ def run(arguments: argparse.Namespace) -> None:
                 file, playable = writer.kept() or ("no file", 0)
                 say(f"kept {playable / FPS:.2f} of {frames / FPS:.2f} s in {file}")
             raise
-    if not arguments.quiet:
+    if not arguments.quiet or writer.path != arguments.output.absolute():
         made = f"{frames} frames at {width}x{height} in {progress.seconds:.1f} s"
         print(f"{writer.path}: {made} ({speed()})")
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except (OSError, ValueError):  # none of that name, or links in a circle
+        return False
 
 
 def _portraits(path: Path, switches: Sequence[tuple[float, str]]) -> list[Path]:

@@ -37,7 +37,7 @@ def _run(argv: Sequence[str] | None) -> int:
         command.set_defaults(run=module.run)
     arguments = parser.parse_args(argv)
     try:
-        with warnings_in_lines():
+        with warnings_in_lines(quiet=getattr(arguments, "quiet", False)):
             arguments.run(arguments)
     except KeyboardInterrupt:
         say("interrupted")

@@ -77,11 +77,19 @@ def say(line: str, *, result: bool = False) -> None:
 
 
 @contextmanager
-def warnings_in_lines() -> Iterator[None]:
-    """Warnings as one line each, as often as they come."""
+def warnings_in_lines(*, quiet: bool = False) -> Iterator[None]:
+    """Warnings as one line each, and each of them once; none if `quiet`."""
+    said = set()
+
+    def show(text: str) -> None:
+        if not quiet and text not in said:
+            said.add(text)
+            say(f"warning: {text}")
+
     with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")  # for programmers
         warnings.simplefilter("always", FlashHeadWarning)
-        warnings.showwarning = lambda text, *_, **__: say(f"warning: {text}")
+        warnings.showwarning = lambda text, *_, **__: show(str(text))
         yield
 
 

@@ -11,6 +11,7 @@ from PIL import Image, ImageChops, UnidentifiedImageError
 from torch import Tensor
 
 from ..errors import PortraitError, PortraitWarning
+from ..files import fault_of
 
 Picture = str | Path | Image.Image | np.ndarray | Tensor
 
@@ -62,6 +63,8 @@ def open_picture(path: Path) -> Image.Image:
     """A picture file of which only the header is read; raises `PortraitError` for any other."""
     if not os.path.isfile(path):  # Path's own raises for what it may not look at
         raise PortraitError(f"The portrait {path} does not exist or is not a file.")
+    if fault := fault_of(path):
+        raise PortraitError(f"The portrait {path} is not a readable picture: it {fault}.")
     Image.preinit()  # common formats first
     Image.init()
     try:
@@ -81,6 +84,8 @@ def open_picture(path: Path) -> Image.Image:
 
 def _unreadable(where: str, error: Exception) -> PortraitError:
     reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    if isinstance(error, Image.DecompressionBombError):
+        reason = f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels; scale it down"
     return PortraitError(f"{where} is not a readable picture: {reason}.")
 
 

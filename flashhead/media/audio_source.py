@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from ..errors import AudioError, AudioWarning
+from ..files import fault_of
 from .decoding import RATES, Damage, audio_tracks, decode
 from .resample import FrameResampler, resample_to_speech
 
@@ -126,6 +127,8 @@ class FileAudio:
         self.path = Path(path).absolute()
         if not self.path.is_file():
             raise AudioError(f"{self.path} is not a file; give the path of an audio file")
+        if fault := fault_of(self.path):
+            raise AudioError(f"{self.path} {fault}")
         tracks = range(audio_tracks(self.path))
         firsts = ((track, next(decode(self.path, track, Damage()), None)) for track in tracks)
         self._track, first = next((found for found in firsts if found[1]), (0, None))

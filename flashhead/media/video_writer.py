@@ -283,6 +283,8 @@ def _h264_encoder(
         options = x264 if name == "libx264" else others
         if not h264_fault(name, height, width, fps, options):
             return name, options
+    if not all(h264_fault(name, 256, 256, fps) for name in H264_ENCODERS):
+        raise SizeError(f"no H.264 encoder here takes a video of {width}x{height}; make it smaller")
     raise FlashHeadError(
         f"this PyAV ({av.__version__}) has no H.264 encoder that works ({', '.join(H264_ENCODERS)}"
         " were tried); install av from PyPI"
@@ -316,17 +318,18 @@ def _describe(context: av.VideoCodecContext, height: int, width: int, fps: Fract
 def _remux(source: Path, target: Path) -> int:
     """Copies the whole packets of an mp4, and says how many, into one whose index is at its start,
     for players online."""
-    copied = 0
-    with (
-        av.open(str(source)) as given,
-        av.open(str(target), "w", format="mp4", options={"movflags": "faststart"}) as made,
-    ):
-        streams = {s.index: made.add_stream_from_template(s, opaque=True) for s in given.streams}
-        for packet in given.demux():
-            if packet.dts is not None and not packet.is_corrupt:
-                packet.stream = streams[packet.stream.index]
-                made.mux(packet)
-                copied += 1
+    copied, options = 0, {"movflags": "faststart"}
+    with av.open(str(source)) as given:
+        for audio in given.streams.audio:
+            # In milliseconds, as by default, a last packet of a few samples would be after the end.
+            options["movie_timescale"] = str(audio.rate)
+        with av.open(str(target), "w", format="mp4", options=options) as made:
+            copies = {s.index: made.add_stream_from_template(s, opaque=True) for s in given.streams}
+            for packet in given.demux():
+                if packet.dts is not None and not packet.is_corrupt:
+                    packet.stream = copies[packet.stream.index]
+                    made.mux(packet)
+                    copied += 1
     return copied
 
 

@@ -32,11 +32,12 @@ def timesteps(steps: int, shift: float = 5.0, sampler: str = "renoise") -> Tenso
     t' = shift * t / (1 + (shift - 1) * t).
 
     Raises:
-        FlashHeadError: steps not a whole number, or below 1; a shift that is not positive.
+        FlashHeadError: steps not a whole number, 1 to 1000; a shift that is not positive.
     """
-    if not isinstance(steps, int) or steps < 1:
+    if not isinstance(steps, int) or not 1 <= steps <= TRAIN_TIMESTEPS:
         raise FlashHeadError(
-            f"{steps} sampling steps were asked for; expected a whole number, at least 1."
+            f"{steps} sampling steps were asked for; expected a whole number, 1 to "
+            f"{TRAIN_TIMESTEPS}."
         )
     if not 0 < shift < float("inf"):
         raise FlashHeadError(f"The timestep shift is {shift}; it must be a positive number.")

@@ -260,6 +260,8 @@ def broken_files(folder):
         container.mux(stream.encode(av.VideoFrame(32, 32, "yuv420p")))
         container.mux(stream.encode(None))
     (folder / "folder.wav").mkdir()
+    (folder / "pointer.wav").write_text("version https://git-lfs.github.com/spec/v1")
+    (folder / "page.wav").write_text("<!DOCTYPE html>")
 
 
 @pytest.mark.parametrize(
@@ -270,6 +272,8 @@ def broken_files(folder):
         ("empty.wav", "empty.wav"),
         ("text.wav", "cannot be read as audio"),
         ("noise.mp3", "noise.mp3"),
+        ("pointer.wav", "git lfs pull"),
+        ("page.wav", "web page"),
         ("nothing.wav", "empty or cut off"),
         ("header.wav", "header.wav"),
         ("nan.wav", r"NaN or infinity at 0\.50 s"),

@@ -9,6 +9,7 @@ import wave
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from flashhead.cli import generate as command_generate
 from flashhead.cli.main import main
@@ -112,23 +113,49 @@ def test_nothing_is_said_to_be_kept_that_is_not(command, monkeypatch, tmp_path, 
     assert error.startswith("error: ") and "out.mp4 could not be written: No such file" in error
 
 
-def test_two_runs_of_one_output_make_two_videos(command, monkeypatch, tmp_path, capsys):
+@pytest.mark.parametrize("quiet", [(), ("--quiet",)])
+def test_two_runs_of_one_output_make_two_videos(command, quiet, monkeypatch, tmp_path, capsys):
     def generate(*arguments, **options):
         chunks = generate_really(*arguments, **options)
         yield next(chunks)
         monkeypatch.undo()
-        assert main(command(tmp_path / "out.mp4", "--seed", "7", "--quiet")) == 0
+        assert main(command(tmp_path / "out.mp4", "--seed", "7")) == 0
         other.append((tmp_path / "out.mp4").read_bytes())
         yield from chunks
 
     other, generate_really = [], command_generate.generate_clip
     monkeypatch.setattr(command_generate, "generate_clip", generate)
-    assert main(command(tmp_path / "out.mp4")) == 0
+    assert main(command(tmp_path / "out.mp4", *quiet)) == 0
     told = capsys.readouterr()
-    assert told.out.startswith(f"{tmp_path / 'out_2.mp4'}: 38 frames")
-    assert "warning: " in told.err and "was written by another run" in told.err
+    assert told.out.splitlines()[-1].startswith(f"{tmp_path / 'out_2.mp4'}: 38 frames")
+    assert bool(quiet) != ("warning: " in told.err and "was written by another run" in told.err)
     assert (tmp_path / "out.mp4").read_bytes() == other[0]
     assert len(decode_pictures(tmp_path / "out_2.mp4")) == 38
+
+
+def test_links_in_a_circle_are_no_file_and_may_be_replaced(command, tmp_path, capsys):
+    circle = tmp_path / "circle.mp4"
+    circle.symlink_to("circle.mp4")
+    assert main(command(tmp_path / "out.mp4", face=circle)) == 1
+    assert "circle.mp4 does not exist or is not a file" in capsys.readouterr().err
+    assert main(command(circle)) == 0
+    assert len(decode_pictures(circle)) == 38
+
+
+# ---- warnings
+
+
+def test_warnings_come_once_ours_alone_and_never_in_quiet(command, tmp_path, capsys):
+    face = Image.new("P", (40, 40))
+    face.putpalette([9, 9, 9] * 256)
+    face.save(tmp_path / "palette.png", transparency=bytes([255] * 256))  # Pillow warns of it
+    face, more = tmp_path / "palette.png", ["--crop", "auto"]
+    more += ["--switch", f"0={face}"]
+    assert main(command(tmp_path / "out.mp4", *more, face=face)) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert len(told) == 1 and "palette.png: No face " in told[0]
+    assert main(command(tmp_path / "out.mp4", *more, "--quiet", face=face)) == 0
+    assert capsys.readouterr() == ("", "")
 
 
 # ---- streams

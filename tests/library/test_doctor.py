@@ -57,6 +57,9 @@ def test_facts_for_programs(checkpoint, tmp_path, capsys, monkeypatch):
     assert main([*place, "--json", str(tmp_path / "facts.json")]) == 0
     assert "can be loaded" in capsys.readouterr().out
     assert json.loads((tmp_path / "facts.json").read_text()).keys() == facts.keys()
+    assert main([*place, "--json", str(tmp_path / "none" / "facts.json")]) == 1
+    told = capsys.readouterr()
+    assert "there is no folder" in told.err and not told.out  # before any work
     files = {row["label"]: row for row in facts["checkpoint"]}
     assert files[GENERATOR]["bytes"] == (checkpoint / GENERATOR).stat().st_size
     lite = next(row for row in facts["memory"] if row["label"] == "Lite")

@@ -237,5 +237,14 @@ def test_names_are_found_in_any_case_and_spelling(folder):
 
 def test_a_decompression_bomb_is_refused(portrait, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(PortraitError, match="portrait.png is not a readable picture"):
+    with pytest.raises(PortraitError, match="portrait.png .*more than 200 pixels; scale it down"):
         load_portrait(portrait)
+
+
+@pytest.mark.parametrize(
+    "text, says", [("version https://git-lfs.github.com/spec", "git lfs pull"), ("<html>", "web")]
+)
+def test_what_came_in_a_pictures_place_is_named(tmp_path, text, says):
+    (tmp_path / "a.png").write_text(text)
+    with pytest.raises(PortraitError, match=f"a.png is not a readable picture: it is .*{says}"):
+        load_portrait(tmp_path / "a.png")

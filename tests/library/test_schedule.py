@@ -27,7 +27,7 @@ def test_four_steps_are_the_numbers_of_the_paper():
     assert timesteps(4).tolist() == pytest.approx([1000, 937.5, 833.3333, 625, 0])
 
 
-@pytest.mark.parametrize("steps", [0, -1, 2.5])
+@pytest.mark.parametrize("steps", [0, -1, 2.5, 1001, 10**12])
 def test_impossible_steps_are_refused(steps):
     with pytest.raises(FlashHeadError, match=f"{steps}.*steps"):
         timesteps(steps)

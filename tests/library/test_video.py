@@ -111,6 +111,16 @@ def test_the_whole_sound_is_there_and_in_time(tmp_path, rate, seconds):
         assert around.max() > 0.3
 
 
+@pytest.mark.parametrize("rate", [22050, 44100, 48000, 96000])
+@pytest.mark.parametrize("samples", [1, 1025, 7 * 1024 + 2])
+def test_a_last_packet_of_a_few_samples_is_written(tmp_path, rate, samples):
+    audio = TensorAudio(torch.full((samples,), 0.1), rate)
+    with VideoWriter(tmp_path / "a.mp4", **SIZE, audio=audio) as writer:
+        writer.write(grey(max(1, round(samples / rate * 25))))
+    assert decode_sound(tmp_path / "a.mp4")[0].shape[1] >= samples
+    assert os.listdir(tmp_path) == ["a.mp4"]
+
+
 @pytest.mark.parametrize(("channels", "kept"), [(1, 1), (2, 2), (3, 3), (6, 6), (8, 8), (11, 1)])
 def test_channels_are_kept_where_aac_has_them(tmp_path, channels, kept):
     waveform = torch.zeros(channels, 24_000)
@@ -247,3 +257,8 @@ def test_no_encoder_is_a_clear_error(tmp_path, monkeypatch):
     monkeypatch.setattr(av, "CodecContext", Renaming(av.CodecContext, lambda name: "absent"))
     with pytest.raises(FlashHeadError, match=r"no H\.264 encoder"):
         VideoWriter(tmp_path / "b.mp4", **SIZE)
+
+
+def test_a_size_that_no_encoder_takes_is_not_put_down_to_pyav(tmp_path):
+    with pytest.raises(SizeError, match="encoder here takes a video of 96x100000; make it smaller"):
+        VideoWriter(tmp_path / "a.mp4", width=96, height=100_000)
