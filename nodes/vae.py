@@ -168,12 +168,14 @@ class CoreWanVAE:
     def encode_memory(self, video: Sequence[int]) -> int:
         return int(self._vae.memory_used_encode((1, 3, *video), self.dtype))
 
-    # In tiles they are core's, which fade into each other and differ a little from the whole.
+    # In tiles they are core's, of 256 pixels a side, which fade into each other and differ a little
+    # from the whole. Core's own `encode_tiled` would first load the VAE again, and with that may
+    # take the generator off the device.
 
     def encode(self, video: torch.Tensor, tiles: int = 1) -> torch.Tensor:
         if tiles > 1:
-            images = video.add(1).div(2)[0].movedim(0, -1)
-            latents = self._vae.encode_tiled(images).to(self._device)
+            images = video.add(1).div(2)
+            latents = self._vae.encode_tiled_3d(images, tile_x=256, tile_y=256).to(self._device)
         else:
             latents = self._network.encode(video.to(self._device, self.dtype))
         return self.normalize(latents.float())
@@ -181,8 +183,8 @@ class CoreWanVAE:
     def decode(self, latents: torch.Tensor, tiles: int = 1) -> torch.Tensor:
         latents = self.denormalize(latents.to(self._device, torch.float32))
         if tiles > 1:
-            images = self._vae.decode_tiled(latents, tile_x=32, tile_y=32, overlap=8)
-            return images.to(self._device).movedim(-1, 1).mul(2).sub(1)
+            images = self._vae.decode_tiled_3d(latents, tile_x=32, tile_y=32)
+            return images.to(self._device).mul(2).sub(1)
         return self._network.decode(latents.to(self.dtype)).clamp(-1, 1)
 
 

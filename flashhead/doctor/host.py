@@ -64,11 +64,14 @@ def torch_attention(device: torch.device) -> tuple[str, str]:
 
 def free_memory(device: torch.device) -> tuple[int, int] | None:
     """Bytes of memory that can be used on a device, and all that it has; None is unknown."""
-    if device.type in ("cuda", "xpu"):
-        return getattr(torch, device.type).mem_get_info(device)
-    if device.type == "mps":
-        whole = torch.mps.recommended_max_memory()
-        return whole - torch.mps.driver_allocated_memory(), whole
+    try:
+        if device.type in ("cuda", "xpu"):
+            return getattr(torch, device.type).mem_get_info(device)
+        if device.type == "mps":
+            whole = torch.mps.recommended_max_memory()
+            return whole - torch.mps.driver_allocated_memory(), whole
+    except (AttributeError, RuntimeError):  # torch before 2.5, of XPU 2.6; some Intel drivers
+        return None
     return ram() if device.type == "cpu" else None
 
 

@@ -66,7 +66,7 @@ def timestep_embedding(timestep: Tensor, dim: int) -> Tensor:
     if device.type not in ("cpu", "cuda", "meta"):
         device = torch.device("cpu")
     exponents = torch.arange(half, dtype=torch.float64, device=device) / half
-    angles = torch.outer(timestep.to(device, torch.float64), 10_000.0**-exponents)
+    angles = torch.outer(timestep.to(device).double(), 10_000.0**-exponents)
     return torch.cat([angles.cos(), angles.sin()], dim=1).float()
 
 

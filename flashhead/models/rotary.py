@@ -21,7 +21,7 @@ def rotary_table(grid: tuple[int, int, int], head_dim: int, device: torch.device
     exponents = (torch.arange(count, dtype=torch.float64) / count for count in split)
     axes = zip(positions.unbind(1), exponents, strict=True)
     angles = torch.cat([torch.outer(axis, THETA**-exponent) for axis, exponent in axes], dim=1)
-    return torch.stack([angles.cos(), angles.sin()]).to(device=device, dtype=torch.float32)
+    return torch.stack([angles.cos(), angles.sin()]).float().to(device)
 
 
 def rotate(x: Tensor, table: Tensor, heads: int) -> Tensor:

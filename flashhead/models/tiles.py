@@ -15,6 +15,12 @@ from .vae import VAE
 
 TILES = 2
 """A side, where the whole does not fit."""
+_OUT_OF_MEMORY = (
+    *("out of memory", "not enough memory", "can't allocate memory"),
+    *("out_of_device_memory", "out_of_host_memory"),  # Intel's driver
+    *("cudnn_status_alloc_failed", "cublas_status_alloc_failed"),
+    "invalid buffer size",  # MPS: larger than one tensor may be
+)
 
 
 def in_tiles(
@@ -64,15 +70,14 @@ def _pieces(side: int, tiles: int, multiple: int) -> list[slice]:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a device, or the computer itself, ran out of memory, whatever torch raises for it."""
-    kinds = "out of memory", "not enough memory", "can't allocate memory"
     told = str(error).lower()
     return isinstance(error, torch.cuda.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and any(kind in told for kind in kinds)
+        isinstance(error, RuntimeError) and any(kind in told for kind in _OUT_OF_MEMORY)
     )
 
 
 class FrugalVAE:
-    """A VAE that goes on in four tiles where the whole picture does not fit into memory.
+    """A VAE that goes on in tiles where the whole picture does not fit into memory.
 
     For one run: it remembers what did not fit, and says so once, by `say` or as a `MemoryWarning`.
     """
@@ -100,8 +105,8 @@ class FrugalVAE:
             _free()  # not before: the error held what the network had made
             if not self._too_large:
                 self._say(
-                    "The VAE ran out of memory, and goes on in four tiles: slower, with the same "
-                    "result. A smaller size avoids it."
+                    "The VAE ran out of memory, and goes on in tiles, which is slower. A smaller "
+                    "size avoids it."
                 )
             self._too_large.add(key)
         return code(x, max(tiles, TILES))
@@ -110,8 +115,7 @@ class FrugalVAE:
 def _free() -> None:
     """Give back what torch keeps for itself on a device, in pieces that were too small."""
     torch.cuda.empty_cache()
-    if hasattr(torch, "xpu"):
-        torch.xpu.empty_cache()
+    torch.xpu.empty_cache()
     if torch.backends.mps.is_available():
         torch.mps.empty_cache()
 

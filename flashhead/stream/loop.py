@@ -141,9 +141,10 @@ class ChunkSampler:
         generator, geometry = self.generator, self.generator.config.geometry
         reference = generator.backend.to(state.portrait.latents, torch.float32)
         noise, rng = draw_noise(state.rng, self.plan.draws, tuple(reference.shape[1:]))
-        if reference.device.type == "cuda":
-            noise = noise.pin_memory()
-        noise = noise.to(reference.device, non_blocking=True)
+        pinned = reference.device.type == "cuda"
+        noise = noise.pin_memory() if pinned else noise
+        # Others, such as MPS, may read what is not pinned when something else is there already.
+        noise = noise.to(reference.device, non_blocking=pinned)
         self.hooks.stage("noise")
         condition = generator.embed_audio(context)
         self.hooks.stage("conditioning")

@@ -74,9 +74,9 @@ class Live(io.ComfyNode):
         geometry.check_size(size)
         picture = portrait_of(portrait)
         warnings = portrait_warnings(models.vae.limits, picture)
-        models.load(size, settings.cache_seconds)
         coder = models.coder(warnings)
         stream = start(models.vae, picture, settings.seed, coder).stream
+        models.load(size, settings.cache_seconds)  # last: see `Run.chunks`
         stages = Stages(model.load_device)
         hooks = Hooks(lambda *_: check_interrupt(), lambda name: stages.end(name))
         loop = models.loop(settings, hooks, coder)

@@ -183,7 +183,6 @@ class Run:
     def chunks(self, recall: Recall | None = None) -> Iterator[tuple[torch.Tensor, State]]:
         """New frames (n, H, W, 3) of each chunk, on the device, and the state after it."""
         vae, device = self.models.vae, self.models.model.load_device
-        self.models.load(self.size, self.settings.cache_seconds)
         state, warnings = self.state, [*self.warnings]
         coder = self.models.coder(warnings)
         if self.portrait is not None:
@@ -191,6 +190,8 @@ class Run:
             # Shown by `start` already; what the chunks show takes its place.
             warnings += portrait_warnings(vae.limits, self.portrait)
         assert state is not None  # one of both is given
+        # Last, because to load the VAE alone may have taken the others off the device.
+        self.models.load(self.size, self.settings.cache_seconds)
         count = self.clip.plan(self.geometry).chunks
         steps = steps_of(self.models.model, self.settings)
         watch = Watch(count, steps, device, self.geometry.new_frames, warnings)

@@ -13,6 +13,7 @@ from flashhead.checkpoint.loading import open_checkpoint
 from flashhead.models.backend import Backend
 from flashhead.models.bundle import Bundle
 from flashhead.models.config import LTXVAEConfig
+from flashhead.models.generator import timestep_embedding
 from flashhead.models.ltx_vae import LTXVAE
 from flashhead.stream import loop
 from flashhead.stream import state as stream_state
@@ -22,15 +23,23 @@ META = torch.device("meta")
 WIDE = {torch.float64, torch.complex64, torch.complex128}
 
 
-class NoWideNumbers(TorchDispatchMode):
-    """Fails where a device other than the CPU gets a dtype that Arc, DirectML and MPS lack."""
+class Poorer(TorchDispatchMode):
+    """Fails where a device other than the CPU has to do with a dtype that Arc, DirectML and MPS
+    lack, be it in a copy to the CPU, or where it copies while the CPU goes on."""
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, torch.Tensor) and tensor.device.type != "cpu":
-                assert tensor.dtype not in WIDE, function
+        leaves = tree_leaves((args, kwargs, result))
+        tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+        if any(tensor.device.type != "cpu" for tensor in tensors):
+            assert WIDE.isdisjoint(tensor.dtype for tensor in tensors), function
+            assert not (kwargs or {}).get("non_blocking"), function
         return result
+
+
+def test_timesteps_of_a_device_are_widened_on_the_cpu():
+    with FakeTensorMode(), Poorer():
+        assert timestep_embedding(torch.ones(1, device="mps"), 8).dtype == torch.float32
 
 
 @pytest.mark.parametrize("variant", ["lite", "pro"])
@@ -43,7 +52,7 @@ def test_no_float64_leaves_the_cpu(variant, checkpoint, monkeypatch):
     networks = [part.load(backend, device=META) for part in opened.parts.values()]
     bundle = Bundle(variant, *networks)
     settings = Settings(size=(32, 32), steps=1, guidance=3.0, cache_seconds=1.32, seam_fade=4)
-    with NoWideNumbers():
+    with Poorer():
         run = loop.ChunkLoop(bundle, settings)
         state = replace(run.start(torch.zeros(3, 32, 32)), shown=torch.zeros(1, 32, 32, 3))
         frames, _ = run.step(loop.ChunkAudio(torch.zeros(10_000)), state.to(META))

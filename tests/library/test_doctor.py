@@ -18,7 +18,7 @@ from flashhead.cli.main import main
 from flashhead.doctor import machine
 from flashhead.doctor.examine import examine, verdict
 from flashhead.doctor.files import checkpoint_rows, place_at
-from flashhead.doctor.host import library_host
+from flashhead.doctor.host import free_memory, library_host
 from flashhead.doctor.report import COLUMNS, Row, page
 from flashhead.doctor.self_test import STORED, self_test
 
@@ -177,6 +177,17 @@ def test_a_section_that_fails_says_so_and_the_others_come(monkeypatch):
     failed = [title for title, rows in sections if "RuntimeError: out" in page(title, rows)]
     assert failed == ["software", "device", "computing", "memory", "video"]
     assert not verdict(sections)[0]  # what can be used is another matter
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("xpu", "mem_get_info"), ("mps", "recommended_max_memory")]
+)
+def test_memory_that_torch_cannot_tell_is_unknown(kind, name, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("this device does not support querying the available free memory")
+
+    monkeypatch.setattr(getattr(torch, kind), name, fail)
+    assert free_memory(torch.device(kind)) is None
 
 
 def test_without_psutil_the_rest_is_told(monkeypatch):

@@ -86,6 +86,11 @@ ERRORS = [
     CUDA,
     RuntimeError("MPS backend out of memory (MPS allocated: 1 GB, other allocations: 2 GB)"),
     RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+    RuntimeError(
+        "Native API failed. Native API returns: 39 (UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY)"
+    ),
+    RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    RuntimeError("Invalid buffer size: 9.12 GiB"),
 ]
 
 
@@ -100,7 +105,7 @@ def two_chunks(bundle, portrait):
 def test_a_run_goes_on_in_tiles_and_says_so_once(bundle, portrait):
     picture = prepare_portrait(portrait, (64, 64))
     full = Full(bundle.vae, CUDA)
-    with pytest.warns(MemoryWarning, match="four tiles") as said:
+    with pytest.warns(MemoryWarning, match="goes on in tiles") as said:
         tiled = two_chunks(replace(bundle, vae=full), picture)
     assert len(said) == 1
     # The second chunk does not try what did not fit in the first.
@@ -110,7 +115,7 @@ def test_a_run_goes_on_in_tiles_and_says_so_once(bundle, portrait):
     assert (tiled - two_chunks(bundle, picture)).abs().max() < 1e-4
 
 
-@pytest.mark.parametrize("error", ERRORS, ids=["cuda", "mps", "cpu"])
+@pytest.mark.parametrize("error", ERRORS, ids=["cuda", "mps", "cpu", "xpu", "cudnn", "mps-buffer"])
 def test_every_devices_error(error, bundle):
     latents, said = torch.zeros(1, 8, 1, 2, 2), []
     vae = FrugalVAE(Full(bundle.vae, error), said.append)
