@@ -9,6 +9,7 @@ import json
 import os
 import secrets
 import stat
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -91,7 +92,7 @@ def check_output(path: Path) -> None:
 def hidden_file(path: Path, ending: str) -> BinaryIO:
     """Open a new file beside `path`, hidden and of a name that no other run has, to become `path`
     later; where it is, is its `name`."""
-    repeated = os.fsencode(path.name)[:_REPEATED].decode(errors="ignore")
+    repeated = os.fsencode(path.name)[:_REPEATED].decode(sys.getfilesystemencoding(), "ignore")
     # "x" fails where there is anything, be it a planted symbolic link.
     return path.with_name(f".{repeated}.{secrets.token_hex(4)}{ending}").open("xb")
 

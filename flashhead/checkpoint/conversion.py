@@ -1,5 +1,6 @@
 """Converting a checkpoint in any layout to one file, tensor by tensor (DESIGN §3.4)."""
 
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -77,8 +78,7 @@ def convert(
         audio_projection=audio_projection,
     )
     parts = checkpoint.parts
-    if destination.exists():
-        _check_replaced(destination, parts, overwrite)
+    _check_replaced(destination, parts, overwrite)
     entries = _plan(parts, STORAGE_DTYPES[dtype])
     metadata = BundleHeader(
         checkpoint.variant,
@@ -104,9 +104,9 @@ def convert(
 
 def _check_replaced(path: Path, parts: Mapping[str, Component[Any]], overwrite: bool) -> None:
     for part in parts.values():
-        if any(path.samefile(file.path) for file in part.files):
+        if path.exists() and any(path.samefile(file.path) for file in part.files):
             raise FlashHeadError(f"{path} is a file of the source itself; give another name.")
-    if not overwrite:
+    if not overwrite and os.path.lexists(path):  # a link to nowhere too
         raise FlashHeadError(f"{path} exists already; give another name, or force its replacement.")
 
 

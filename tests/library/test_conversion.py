@@ -195,6 +195,10 @@ def test_convert_and_info(checkpoint, tmp_path, capsys):
     assert told.out.startswith(f"{path}: 0.00 GB in ") and "GB" in told.err
     assert main(arguments) == 1
     assert "exists already" in capsys.readouterr().err
+    (link := path.with_name("link.safetensors")).symlink_to("nowhere")
+    assert main([*arguments[:2], str(link), *arguments[3:]]) == 1
+    told = capsys.readouterr().err
+    assert "exists already" in told and "GB" not in told  # before any work
     assert main([*arguments, "--force", "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
     assert main(["info", str(path)]) == 0

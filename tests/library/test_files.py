@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flashhead import FlashHeadError, FlashHeadWarning, OutputError
-from flashhead.files import check_output, put, replacing, stamp
+from flashhead.files import check_output, hidden_file, put, replacing, stamp
 
 
 @pytest.fixture(params=["file", "path"])
@@ -77,6 +77,12 @@ def test_any_name_that_a_file_may_have(write, tmp_path, name):
     check_output(tmp_path / name)
     write(tmp_path / name, "text")
     assert (tmp_path / name).read_text() == "text" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_hidden_name_is_one_that_the_file_system_can_spell(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.getfilesystemencoding", lambda: "ascii")
+    with hidden_file(tmp_path / "说话.mp4", ".part") as file:
+        assert file.name.isascii()
 
 
 def test_another_runs_file_stays(write, tmp_path):
