@@ -1,5 +1,6 @@
 """Portrait nodes: Prepare Portrait cuts a portrait out, Paste Back puts the talking head there."""
 
+from contextlib import suppress
 from fractions import Fraction
 from typing import Any
 
@@ -24,6 +25,7 @@ _NEEDED = {
     "mask": "a mask of the face",
     "face": "the boxes of a detector, such as Detect Face Landmarks (MediaPipe)",
 }
+_SLOWEST = Fraction(1, 100)  # frames a second; below, one frame would fill the memory
 # Core's type; a plain custom socket, because core's own input makes a widget of it.
 _BoundingBoxType = io.Custom("BOUNDING_BOX")
 
@@ -218,27 +220,30 @@ class PasteBack(io.ComfyNode):
     ) -> io.NodeOutput:
         if hasattr(background, "get_components"):
             background = _video_frames(background)
-        if background.shape[1] % 2 or background.shape[2] % 2:
-            say("The picture's width or height is odd; a video needs both even: crop it first.")
-        bar = comfy.utils.ProgressBar(max(len(background), len(frames)))
+        bar = comfy.utils.ProgressBar(1)
 
         def tick(done: int, total: int) -> None:
             check_interrupt()
             bar.update_absolute(done, total)
 
-        return io.NodeOutput(paste(background, frames, crop, tick=tick, **options))
+        images = paste(background, frames, crop, tick=tick, **options)
+        if images.shape[1] % 2 or images.shape[2] % 2:
+            say("The picture's width or height is odd; a video needs both even: crop it first.")
+        return io.NodeOutput(images)
 
 
 def _video_frames(video: Any) -> torch.Tensor:
     """A VIDEO's frames at the model's rate."""
     components = video.get_components()
-    images, rate = components.images, Fraction(components.frame_rate)
-    times = None
+    images, times = components.images, None
     if isinstance(video, InputImpl.VideoFromFile) and hasattr(video, "get_stream_source"):
         trim = getattr(video, "get_active_trim_window", lambda: (0.0, 0.0))
         times = file_times(video.get_stream_source(), *trim())
     if times is None or len(times) != len(images) + 1:
-        if not len(images) or rate <= 0:
+        rate = Fraction(0)
+        with suppress(TypeError, ValueError, OverflowError):  # None, NaN, infinity
+            rate = Fraction(components.frame_rate)
+        if not len(images) or rate < _SLOWEST:
             raise PortraitError("The background video has no frames, or no frame rate.")
         times = constant_times(len(images), rate)
     held = held_frames(times)

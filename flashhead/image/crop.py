@@ -142,12 +142,20 @@ def crop_box(box: Box, source: Size, size: Size) -> Crop:
     return crop_around(box, source, size, ratio=1.0)
 
 
+def check_mask(mask: Tensor) -> None:
+    """Raise `PortraitError` unless a mask is a tensor of numbers."""
+    if not isinstance(mask, Tensor) or mask.is_complex() or mask.isnan().any():
+        found = "NaN in it" if isinstance(mask, Tensor) else f"the type {type(mask).__name__}"
+        raise PortraitError(f"The mask has {found}; expected a tensor of numbers from 0 to 1.")
+
+
 def mask_box(mask: Tensor, source: Size) -> Box:
     """The bounding box of a mask's values above 0.5.
 
     mask: (H, W) or (1, H, W), of the picture's size `source`. Raises `PortraitError` for another
     shape or an empty mask.
     """
+    check_mask(mask)
     if not (mask > 0.5).any():  # as Load Image gives it, of another size, where nothing is painted
         raise PortraitError(
             "The mask is empty; paint over the face (values above 0.5), such as in ComfyUI's mask "

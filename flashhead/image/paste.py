@@ -10,7 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import PortraitError
-from .crop import Crop
+from .crop import Crop, check_mask
+from .picture import in_unit_range
 
 # Pixels of the crop's rectangle at a time, which bounds the memory of intermediate results.
 _PIXELS_AT_ONCE = 2**21
@@ -49,7 +50,7 @@ def paste(
     """
     _check(background, frames, crop, feather, color_match)
     background, frames = background.cpu(), frames.cpu()
-    masks = None if mask is None else _checked_mask(mask.cpu(), background, frames, crop)
+    masks = None if mask is None else _checked_mask(mask, background, frames, crop)
     total = max(len(background), len(frames))
     output = background.new_empty(total, *background.shape[1:])
     output[: len(background)] = background
@@ -196,12 +197,24 @@ def _check(
     background: Tensor, frames: Tensor, crop: Crop, feather: int, color_match: float
 ) -> None:
     for name, images in (("background", background), ("head", frames)):
+        if not isinstance(images, Tensor) or not images.is_floating_point():
+            found = images.dtype if isinstance(images, Tensor) else type(images).__name__
+            raise PortraitError(f"The {name} is {found}; expected floating point in [0, 1].")
         shape = tuple(images.shape)
         if images.ndim != 4 or images.shape[-1] != 3 or 0 in shape:
             alpha = "; drop the alpha channel" if shape[-1:] == (4,) else ""
             raise PortraitError(
                 f"The {name} has shape {shape}; expected (frames, height, width, 3){alpha}."
             )
+        extremes = torch.stack([torch.stack(frame.float().aminmax()) for frame in images])
+        low, high = extremes[:, 0].min().item(), extremes[:, 1].max().item()
+        if not (0 <= low and high <= 1):
+            parts = [frame.float().cpu().numpy() for frame in images]
+            if not in_unit_range(parts, low, high):
+                raise PortraitError(
+                    f"The {name}'s values run from {low:g} to {high:g}; expected [0, 1] without "
+                    "NaN."
+                )
     height, width = background.shape[1:3]
     if (height, width) != tuple(crop.source):
         raise PortraitError(
@@ -222,7 +235,8 @@ def _check(
 
 def _checked_mask(mask: Tensor, background: Tensor, frames: Tensor, crop: Crop) -> Tensor:
     """(1 or more, height, width) in [0, 1], float32."""
-    masks = mask[None] if mask.ndim == 2 else mask
+    check_mask(mask)
+    masks = (mask[None] if mask.ndim == 2 else mask).cpu()
     sizes = (tuple(crop.source), tuple(crop.size), tuple(frames.shape[1:3]))
     if masks.ndim != 3 or tuple(masks.shape[1:]) not in sizes:
         if not masks.any():  # as Load Image gives it, of another size, where nothing is painted

@@ -186,7 +186,7 @@ def _bytes(values: np.ndarray, where: str, *, floats_to_one: bool) -> np.ndarray
     finite = math.isfinite(low) and math.isfinite(high)
     scale = 1 if high <= 255 else 1 / 257
     if values.dtype.kind == "f":
-        if finite and low >= _LOWEST and _is_in_unit_range(parts, values.size, high):
+        if in_unit_range(parts, low, high):
             low, high, scale = 0, 1, 255
         else:
             expected = "[0, 1] without NaN" + ("" if floats_to_one else f", {expected}")
@@ -197,7 +197,14 @@ def _bytes(values: np.ndarray, where: str, *, floats_to_one: bool) -> np.ndarray
     return np.concatenate([part.astype(np.uint8) for part in rounded])
 
 
-def _is_in_unit_range(parts: list[np.ndarray], size: int, high: float) -> bool:
+def in_unit_range(parts: list[np.ndarray], low: float, high: float) -> bool:
+    """Whether values, from `low` to `high`, were made for [0, 1]; a little overshoot is no sign
+    that they were not."""
+    if 0 <= low and high <= 1:
+        return True
+    if not (low >= _LOWEST and math.isfinite(high)):  # NaN is neither
+        return False
+    size = sum(part.size for part in parts)
     below = sum(-part.clip(None, 0).sum(dtype=np.float64) for part in parts) / size
     above = sum(np.count_nonzero(part > 1) for part in parts) / size
     return bool(below <= _MEAN_BELOW and (high <= _HIGHEST or above <= _SHARE_ABOVE))

@@ -248,7 +248,9 @@ def _checked(blocks: Iterable[torch.Tensor], name: str, rate: int) -> tuple[int,
         warnings.warn(warning, AudioWarning, stacklevel=3)
     if not cancelled:
         return samples, Mix()
-    text = f"the channels of {name} cancel each other for {cancelled / rate:.0f} s when mixed"
+    text = (
+        f"the channels of {name} cancel each other for {round(cancelled / rate, 1):g} s when mixed"
+    )
     if cancelled > audible / 2:
         channel = int(powers.argmax())
         return samples, Mix(channel, f"{text}; speech is taken from channel {channel + 1} alone")

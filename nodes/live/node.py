@@ -69,10 +69,10 @@ class Live(io.ComfyNode):
     ) -> io.NodeOutput:
         models = StreamModels(model, adapt_vae(vae), audio_encoder)
         geometry = models.vae.geometry
-        size = (portrait.shape[1], portrait.shape[2])
+        picture = portrait_of(portrait)
+        size = (picture.shape[1], picture.shape[2])
         settings = settings_of(size=size, **choices)
         geometry.check_size(size)
-        picture = portrait_of(portrait)
         warnings = portrait_warnings(models.vae.limits, picture)
         coder = models.coder(warnings)
         stream = start(models.vae, picture, settings.seed, coder).stream

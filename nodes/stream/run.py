@@ -9,7 +9,7 @@ import torch
 
 from ...flashhead.errors import FlashHeadError
 from ...flashhead.geometry import SAMPLE_RATE, ChunkGeometry
-from ...flashhead.image.portrait import prepare_portrait
+from ...flashhead.image.portrait import load_portrait, prepare_portrait
 from ...flashhead.models import memory
 from ...flashhead.models.bundle import Bundle, check_encoder, check_family
 from ...flashhead.models.limits import portrait_warnings
@@ -55,7 +55,8 @@ def steps_of(model: Any, settings: Settings) -> int:
 
 def portrait_of(image: torch.Tensor) -> torch.Tensor:
     """A portrait IMAGE of the video's size as the model takes it, (3, H, W) in [-1, 1]."""
-    return prepare_portrait(image, (image.shape[1], image.shape[2]))
+    picture = load_portrait(image)
+    return prepare_portrait(picture, (picture.height, picture.width))
 
 
 def _condition(
@@ -161,9 +162,9 @@ class Run:
         self.geometry = self.models.vae.geometry
         audio.clip.check(self.geometry)
         if portrait is not None and state is None:
+            portrait = portrait_of(portrait)
             self.size = (portrait.shape[1], portrait.shape[2])
             self.geometry.check_size(self.size)
-            portrait = portrait_of(portrait)
         elif state is not None and portrait is None:
             state.check_between_chunks()
             check_vae(self.models.vae, state)

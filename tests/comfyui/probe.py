@@ -14,7 +14,7 @@ import comfy.cli_args
 import comfy.ldm.modules.attention
 import comfy.model_management
 import torch
-from comfy_api.latest import ComfyExtension, io
+from comfy_api.latest import ComfyExtension, InputImpl, Types, io
 
 
 class ForcePartialLoad(io.ComfyNode):
@@ -109,6 +109,31 @@ class OddAudio(io.ComfyNode):
             "out of phase": whole | {"waveform": torch.stack([hum, -hum])[None]},
         }[kind]
         return io.NodeOutput(audio)
+
+
+class OddPicture(io.ComfyNode):
+    """What other packs give for IMAGE and VIDEO."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ProbeOddPicture",
+            category="probe",
+            inputs=[io.String.Input("kind")],
+            outputs=[io.AnyType.Output()],
+        )
+
+    @classmethod
+    def execute(cls, kind):
+        picture = torch.rand(64, 64, 3)
+        rateless = Types.VideoComponents(images=picture[None], frame_rate=float("nan"))
+        return io.NodeOutput(
+            {
+                "list": [picture],
+                "one": picture,
+                "no rate": InputImpl.VideoFromComponents(rateless),
+            }[kind]
+        )
 
 
 class Boxes(io.ComfyNode):
@@ -316,6 +341,7 @@ class ProbeExtension(ComfyExtension):
             ForcePartialLoad,
             CountAttention,
             OddAudio,
+            OddPicture,
             Boxes,
             Report,
             OnACard,

@@ -329,6 +329,29 @@ def test_a_portrait_with_alpha_is_refused(server: ComfyServer):
     assert "alpha" in failure(server, prompt, "portrait")
 
 
+@pytest.mark.parametrize("where", ["sampler", "start", "paste"])
+def test_what_is_no_picture_is_refused_alike_at_every_socket(server: ComfyServer, where: str):
+    prompt = lite(steps=1)
+    prompt["start"] = node("FlashHeadStartStream", vae=["load", 1], portrait=["portrait", 0])
+    prompt["start"]["inputs"]["seed"] = 1
+    paste = {"frames": ["portrait", 0], "crop": ["portrait", 1], "feather": 0, "color_match": 0.0}
+    prompt["paste"] = node("FlashHeadPasteBack", background=["portrait", 0], **paste)
+    prompt = {name: prompt[name] for name in ("load", "picture", "speech", "portrait", "audio")} | {
+        where: prompt[where],
+        "odd": node("ProbeOddPicture", kind="list"),
+        "out": node("PreviewAny", source=[where, 0]),
+    }
+    socket = "background" if where == "paste" else "portrait"
+    prompt[where]["inputs"][socket] = ["odd", 0]
+    said = failure(server, prompt, where)
+    assert re.match(rf"The {socket} is (a )?list", said), said
+    prompt["odd"]["inputs"]["kind"] = "no rate" if where == "paste" else "one"
+    if where == "paste":
+        assert "no frame rate" in failure(server, prompt, where)
+    else:  # as Prepare Portrait takes it
+        server.run(prompt)
+
+
 def test_an_empty_mask_is_refused(server: ComfyServer):
     prompt = portrait(server, crop="mask")
     prompt["mask"] = node("SolidMask", value=0.0, width=320, height=200)

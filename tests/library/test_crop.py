@@ -155,6 +155,7 @@ def test_what_is_no_face_is_refused(value, index, message):
     [
         (lambda: mask_box(torch.zeros(60, 80), (60, 80)), "mask is empty"),
         (lambda: mask_box(torch.zeros(1, 64, 64), (60, 80)), "mask is empty; paint over the face"),
+        (lambda: mask_box(torch.full((60, 80), torch.nan), (60, 80)), "mask has NaN"),
         (lambda: mask_box(torch.ones(80, 60), (60, 80)), r"\(80, 60\); expected \(60, 80\)"),
         (lambda: mask_box(torch.ones(2, 60, 80), (60, 80)), r"\(2, 60, 80\)"),
         (lambda: crop_box(Box(50, 0, 40, 40), (60, 80), (32, 32)), "leaves the picture of 80x60"),
