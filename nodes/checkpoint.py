@@ -109,10 +109,11 @@ class LoadCheckpoint(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, attention: str = _DEFAULT) -> bool | str:
+    def validate_inputs(cls, attention: str | None = _DEFAULT) -> bool | str:
         # A workflow from another computer may name one that is not in this one's list.
         try:
-            choose_attention(attention)
+            if attention is not None:  # None is one that another node gives
+                choose_attention(attention)
         except FlashHeadError as error:
             return str(error)
         return True

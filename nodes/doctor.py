@@ -90,7 +90,7 @@ class Doctor(io.ComfyNode):
             display_name="FlashHead Doctor",
             description="For when something does not work: a page on your device, on what "
             "FlashHead uses there and why, on the checkpoint's files, and on whether a test video "
-            "comes out right. Paste it into a bug report: it names neither you nor your folders.",
+            "comes out right. Paste it into a bug report: it names neither you nor your home.",
             search_aliases=["diagnose", "self-test", "bug report", "check files", "sha256"],
             is_output_node=True,
             inputs=[

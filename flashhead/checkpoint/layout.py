@@ -121,7 +121,7 @@ def find_layout(
     return (
         variant,
         generator,
-        _find_vae(root, variant) if vae is None else vae_path(vae, root),
+        _find_vae(root, variant) if vae is None else vae_path(vae, root, variant),
         _find_audio_encoder(root) if audio_encoder is None else Path(audio_encoder),
     )
 
@@ -214,11 +214,15 @@ def _tiny_vae(root: Path) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-def vae_path(vae: str | Path, root: Path) -> Path:
+def vae_path(vae: str | Path, root: Path, variant: str) -> Path:
     """A VAE's path as given; for "tiny" the tiny autoencoder's in a published folder, in its
-    VAE_Wan or LeapTalk's. Raises `CheckpointError` where it is not there."""
+    VAE_Wan or LeapTalk's. Raises `CheckpointError` where it is not there, or of no use."""
     if str(vae) != TINY_VAE or Path(vae).exists():
         return Path(vae)
+    if VAE_FOLDERS[variant] != "VAE_Wan":
+        raise CheckpointError(
+            f"The tiny VAE is for Pro; variant '{variant}' has only its own, the default."
+        )
     found = _tiny_vae(root)
     if found is None:
         raise CheckpointError(

@@ -122,7 +122,7 @@ def open_checkpoint(
         if made != header.variant:
             loras, audio_projection = _adapter(made, path.parent, loras, audio_projection)
         if vae is not None:
-            parts["vae"] = components.open_vae(vae_path(vae, path.absolute().parent))
+            parts["vae"] = components.open_vae(vae_path(vae, path.absolute().parent, made))
         if audio_encoder is not None:
             parts["audio_encoder"] = components.open_audio_encoder(Path(audio_encoder))
         parts["generator"] = adapt(parts["generator"], loras, audio_projection)

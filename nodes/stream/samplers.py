@@ -13,6 +13,7 @@ import torch
 from comfy_api.latest import InputImpl, io
 from comfy_execution.utils import get_executing_context
 
+from ...flashhead.errors import OutputError
 from ...flashhead.geometry import FPS
 from ...flashhead.media.audio_source import TensorAudio
 from ...flashhead.media.video_writer import VideoWriter
@@ -121,7 +122,10 @@ class GenerateVideo(io.ComfyNode):
         if sound is not None:
             with shown_warnings() as run.warnings:
                 source = TensorAudio(*single_clip(sound, "sound"))
-        path = _reserved(folder_paths.get_temp_directory(), "flashhead")
+        try:
+            path = _reserved(folder_paths.get_temp_directory(), "flashhead")
+        except OSError as error:
+            raise OutputError(f"ComfyUI's temp folder cannot be written: {error}.") from error
         height, width = run.size
         writer = VideoWriter(path, height=height, width=width, fps=FPS, audio=source)
         try:

@@ -21,8 +21,16 @@ def _names() -> list[str]:
     return sorted(path.stem for path in _folder().glob("*.safetensors"))
 
 
+def _missing(name: str) -> str:
+    """A sentence where there is no state of that name; else nothing."""
+    if name in _names():
+        return ""
+    return f"No state '{name}' is in {_folder()}; save one with FlashHead Save State first."
+
+
 def _path(name: str) -> Path:
     """The file of a state to be saved, in a folder that is made. Raises `FlashHeadError`."""
+    name = str(name)  # another node may give a number
     if not name.strip() or Path(name).name != name or name.startswith("."):
         raise FlashHeadError(
             f"'{name}' cannot be a state's name; give a plain file name, such as stream."
@@ -89,11 +97,9 @@ class LoadState(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, name: str) -> bool | str:
+    def validate_inputs(cls, name: str | None) -> bool | str:
         # Saved since the page was loaded, a name is not yet in the list it was checked against.
-        if name in _names():
-            return True
-        return f"No state '{name}' is in {_folder()}; save one with FlashHead Save State first."
+        return True if name is None else _missing(name) or True
 
     @classmethod
     def fingerprint_inputs(cls, name: str) -> float:
@@ -102,4 +108,6 @@ class LoadState(io.ComfyNode):
 
     @classmethod
     def execute(cls, name: str) -> io.NodeOutput:
+        if missing := _missing(name):  # of a name that another node gives
+            raise FlashHeadError(missing)
         return io.NodeOutput(State(*load_state(_folder() / f"{name}.safetensors")))

@@ -111,13 +111,13 @@ class OddAudio(io.ComfyNode):
         return io.NodeOutput(audio)
 
 
-class OddPicture(io.ComfyNode):
-    """What other packs give for IMAGE and VIDEO."""
+class OddValue(io.ComfyNode):
+    """What other packs give for IMAGE and VIDEO; any other kind is given as text."""
 
     @classmethod
     def define_schema(cls):
         return io.Schema(
-            node_id="ProbeOddPicture",
+            node_id="ProbeOddValue",
             category="probe",
             inputs=[io.String.Input("kind")],
             outputs=[io.AnyType.Output()],
@@ -127,13 +127,8 @@ class OddPicture(io.ComfyNode):
     def execute(cls, kind):
         picture = torch.rand(64, 64, 3)
         rateless = Types.VideoComponents(images=picture[None], frame_rate=float("nan"))
-        return io.NodeOutput(
-            {
-                "list": [picture],
-                "one": picture,
-                "no rate": InputImpl.VideoFromComponents(rateless),
-            }[kind]
-        )
+        video = InputImpl.VideoFromComponents(rateless)
+        return io.NodeOutput({"list": [picture], "one": picture, "no rate": video}.get(kind, kind))
 
 
 class Boxes(io.ComfyNode):
@@ -341,7 +336,7 @@ class ProbeExtension(ComfyExtension):
             ForcePartialLoad,
             CountAttention,
             OddAudio,
-            OddPicture,
+            OddValue,
             Boxes,
             Report,
             OnACard,

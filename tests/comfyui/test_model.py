@@ -131,6 +131,10 @@ def test_an_attention_that_is_not_there_is_refused_before_anything_runs(server: 
         server.queue(prompt)
     (told,) = caught.value.messages("load")
     assert "'flash' attention" in told and "default, pytorch" in told
+    prompt = {"load": prompt["load"], "out": node("PreviewAny", source=["load", 0])}
+    prompt["name"] = node("ProbeOddValue", kind="pytorch")
+    prompt["load"]["inputs"]["attention"] = ["name", 0]  # known only when that has run
+    server.run(prompt)
 
 
 def test_the_audio_encoder_goes_past_comfyuis_attention(server: ComfyServer):

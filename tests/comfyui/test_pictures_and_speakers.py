@@ -338,7 +338,7 @@ def test_what_is_no_picture_is_refused_alike_at_every_socket(server: ComfyServer
     prompt["paste"] = node("FlashHeadPasteBack", background=["portrait", 0], **paste)
     prompt = {name: prompt[name] for name in ("load", "picture", "speech", "portrait", "audio")} | {
         where: prompt[where],
-        "odd": node("ProbeOddPicture", kind="list"),
+        "odd": node("ProbeOddValue", kind="list"),
         "out": node("PreviewAny", source=[where, 0]),
     }
     socket = "background" if where == "paste" else "portrait"

@@ -333,3 +333,8 @@ def test_a_state_that_was_never_saved_is_refused_before_anything_runs(server: Co
     with pytest.raises(PromptRejected) as caught:
         server.queue(prompt)
     assert "never saved" in str(caught.value.messages("state"))
+    prompt = {"name": node("ProbeOddValue", kind="../never saved")}
+    prompt["state"] = node("FlashHeadLoadState", name=["name", 0])
+    prompt["out"] = node("PreviewAny", source=["state", 0])
+    with pytest.raises(PromptFailed, match=r"No state '\.\./never saved' is in"):
+        server.run(prompt)

@@ -217,6 +217,9 @@ def test_a_tiny_autoencoder_of_another_model_is_refused(file, tmp_path, name, sh
 def test_where_it_is_looked_for(root, checkpoint, tmp_path):
     with pytest.raises(CheckpointError, match=r"taew2_1\.pth does not exist; download the tiny"):
         flashhead.load_bundle(checkpoint, "pro", vae="tiny")
+    for path, variant in ((checkpoint, "lite"), ("pocket", None)):
+        with pytest.raises(CheckpointError, match="tiny VAE is for Pro; variant 'lite' has only"):
+            flashhead.load_bundle(path, variant, vae="tiny")
     with pytest.raises(CheckpointError, match="needs 8 at|latent channels"):
         flashhead.load_bundle(checkpoint, "lite", vae=root / "LeapTalk")
     other = shutil.copytree(root, tmp_path / "published")
