@@ -220,9 +220,7 @@ def vae_path(vae: str | Path, root: Path, variant: str) -> Path:
     if str(vae) != TINY_VAE or Path(vae).exists():
         return Path(vae)
     if VAE_FOLDERS[variant] != "VAE_Wan":
-        raise CheckpointError(
-            f"The tiny VAE is for Pro; variant '{variant}' has only its own, the default."
-        )
+        raise CheckpointError(f"The tiny VAE is for Pro; variant '{variant}' has only its own.")
     found = _tiny_vae(root)
     if found is None:
         raise CheckpointError(

@@ -207,14 +207,11 @@ def _check(
                 f"The {name} has shape {shape}; expected (frames, height, width, 3){alpha}."
             )
         extremes = torch.stack([torch.stack(frame.float().aminmax()) for frame in images])
-        low, high = extremes[:, 0].min().item(), extremes[:, 1].max().item()
-        if not (0 <= low and high <= 1):
-            parts = [frame.float().cpu().numpy() for frame in images]
-            if not in_unit_range(parts, low, high):
-                raise PortraitError(
-                    f"The {name}'s values run from {low:g} to {high:g}; expected [0, 1] without "
-                    "NaN."
-                )
+        low, high = extremes.min().item(), extremes.max().item()
+        if not in_unit_range([frame.float().cpu().numpy() for frame in images], low, high):
+            raise PortraitError(
+                f"The {name}'s values run from {low:g} to {high:g}; expected [0, 1] without NaN."
+            )
     height, width = background.shape[1:3]
     if (height, width) != tuple(crop.source):
         raise PortraitError(
