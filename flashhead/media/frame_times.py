@@ -3,6 +3,8 @@
 from bisect import bisect_right
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import accumulate, pairwise
+from statistics import median_low
 from typing import BinaryIO
 
 import av
@@ -11,6 +13,7 @@ from ..geometry import FPS
 
 # Seconds; containers round times, most of them to milliseconds.
 _ROUNDING = Fraction(1, 2000)
+_LONGEST = Fraction(600)  # seconds of one frame; where it stays longer, the clock leapt
 
 
 def constant_times(frames: int, rate: Fraction) -> list[Fraction]:
@@ -51,10 +54,14 @@ def file_times(
 def held_frames(times: Sequence[Fraction], rate: int = FPS) -> list[int]:
     """At each frame of `rate` frames a second, the index of the frame that began last.
 
-    times: as from `constant_times`. The result is as long in seconds, to the nearest frame.
+    times: as from `constant_times`. The result is as long in seconds, to the nearest frame; a leap
+    of the clock, as joined and interrupted recordings have it, counts as one frame more.
     """
-    count = max(1, round(times[-1] * rate))
-    starts = times[:-1]
+    lengths = [after - before for before, after in pairwise(times)]
+    usual = min(median_low(lengths), _LONGEST)
+    kept = (length if length <= _LONGEST else usual for length in lengths)
+    *starts, end = accumulate(kept, initial=Fraction(0))
+    count = max(1, round(end * rate))
     return [
         max(0, bisect_right(starts, Fraction(index, rate) + _ROUNDING) - 1)
         for index in range(count)

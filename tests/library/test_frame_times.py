@@ -70,6 +70,15 @@ def test_a_files_own_times_are_read(tmp_path, container):
         assert file_times(io.BytesIO(file.read())) == times
 
 
+def test_a_clock_that_leaps():
+    """Hours in which nothing was recorded are not shown; a minute may be meant."""
+    times = constant_times(60, Fraction(30))
+    for leap, longer in ((Fraction(26 * 3600), 0), (Fraction(60), 1500)):
+        leapt = times[:30] + [time + leap for time in times[30:]]
+        assert len(held_frames(leapt)) == 50 + longer
+        assert {*held_frames(leapt)} >= {0, 28, 58}
+
+
 def test_a_part_of_a_file(tmp_path):
     path = str(clip(str(tmp_path / "clip.mp4"), [Fraction(n, 30) for n in range(60)]))
     times = file_times(path, 0.5, 1.0)

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 MOST_ENTRIES = 24
 MOST_LINES_IN_A_FILE = 400
 # Of the library without its training, and the nodes. Raised only with what is built.
-MOST_LINES = 13_300
+MOST_LINES = 13_350
 OLDEST_PYTHON = (3, 10)
 
 # Rooms of flashhead/, and those that each may import from beside itself. The package itself, which
