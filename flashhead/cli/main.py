@@ -48,6 +48,6 @@ def _run(argv: Sequence[str] | None) -> int:
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-        say("error: the device ran out of memory; try a smaller --size or --dtype bf16")
+        say("error: the device ran out of memory; try a smaller --size, or --dtype bf16 or fp16")
         return 1
     return 0
